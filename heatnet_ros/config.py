@@ -1,0 +1,198 @@
+"""Run-time configuration: frozen dataclasses hold every default, description and range.
+
+ROS parameters are declared from the same dataclasses (``ros/params.py``); a parameter file of the
+node is therefore also what ``predict --params`` reads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from heatnet_ros.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def option(
+    default: Any,
+    description: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+) -> Any:
+    """Describe a dataclass field: what it means, its range or choices.
+
+    ``live`` options may be changed while the node runs.
+    """
+    metadata = {
+        "description": description, "low": low, "high": high, "choices": choices, "live": live,
+    }  # fmt: skip
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Which inference backend runs the networks."""
+
+    backend: str = option(
+        "auto",
+        "Inference backend; auto takes the fastest installed one and logs what it took",
+        choices=("auto", "openvino", "onnxruntime"),
+    )
+    precision: str = option(
+        "auto",
+        "Arithmetic; auto takes bf16 where the CPU computes in it, else fp32",
+        choices=("auto", "fp32", "bf16"),
+    )
+    threads: int = option(0, "CPU threads per network; 0 lets the backend choose", low=0, high=256)
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """The object detector."""
+
+    model: str = option("models/demo_yolo", "Folder with the detector's manifest.yaml")
+    score_threshold: float = option(
+        0.4, "Detections below this score are ignored", low=0.0, high=1.0, live=True
+    )
+    max_detections: int = option(
+        16, "At most this many objects per frame, best first", low=1, high=300, live=True
+    )
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """The pose estimator."""
+
+    name: str = option("heatnet", "Pose estimator", choices=("heatnet",))
+    model: str = option("models/demo_heatnet_rgbd", "Folder with the estimator's manifest.yaml")
+    decode: str = option(
+        "dark",
+        "Heatmap decoding: dark (sub-pixel Taylor step on the log heatmap) or argmax",
+        choices=("dark", "argmax"),
+    )
+    min_confidence: float = option(
+        0.15, "Keypoints below this confidence are not used", low=0.0, high=1.0, live=True
+    )
+    ransac_threshold_px: float = option(
+        6.0,
+        "A keypoint is an inlier below this reprojection error, in pixels of the network's crop",
+        low=0.1,
+        high=64.0,
+        live=True,
+    )
+
+
+@dataclass(frozen=True)
+class RefinerConfig:
+    """The refinement of a pose."""
+
+    name: str = option(
+        "depth_icp",
+        "none, or depth_icp: point-to-plane alignment of the object's surface with the depth",
+        choices=("none", "depth_icp"),
+    )
+    iterations: int = option(10, "Largest number of steps", low=1, high=100, live=True)
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """What a pose must fulfil to be published."""
+
+    min_inliers: int = option(
+        8, "Fewer inlier keypoints reject the pose", low=4, high=1000, live=True
+    )
+    max_reprojection_px: float = option(
+        4.0,
+        "A larger RMS reprojection error of the inliers, in crop pixels, rejects the pose",
+        low=0.1,
+        high=64.0,
+        live=True,
+    )
+    max_depth_error: float = option(
+        0.15,
+        "A larger disagreement of pose and measured depth, as a part of the object's diameter, "
+        "rejects the pose",
+        low=0.005,
+        high=10.0,
+        live=True,
+    )
+    min_score: float = option(
+        0.2, "A pose below this score is rejected", low=0.0, high=1.0, live=True
+    )
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Everything the pipeline needs, without ROS."""
+
+    objects_file: str = option("config/objects/demo.yaml", "The object library")
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
+    refiner: RefinerConfig = field(default_factory=RefinerConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+
+
+def build_config(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build a (nested) config dataclass from a mapping.
+
+    Raises ConfigError on an unknown key (names the nearest known one), a wrong type or a value out
+    of range; ``where`` names the file for the message.
+    """
+    hints = get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(known)}."
+            raise ConfigError(f"Unknown key '{key}' in {where}.{hint}")
+        kind = hints[key]
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"'{key}' in {where} must be a mapping, got {value!r}.")
+            arguments[key] = build_config(kind, value, f"{where}: {key}")  # type: ignore[arg-type]
+        else:
+            arguments[key] = check_option(known[key], kind, value, where)
+    return cls(**arguments)
+
+
+def check_option(f: dataclasses.Field[Any], kind: type, value: Any, where: str) -> Any:
+    """Return ``value`` as the field's type or raise ConfigError with expected, got and where."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"'{f.name}' in {where}: expected {kind.__name__}, got {value!r}.")
+    low, high = f.metadata.get("low"), f.metadata.get("high")
+    too_low = low is not None and not value >= low
+    if too_low or (high is not None and not value <= high):
+        raise ConfigError(f"'{f.name}' in {where}: expected {low} to {high}, got {value!r}.")
+    choices = f.metadata.get("choices")
+    if choices and value not in choices:
+        raise ConfigError(
+            f"'{f.name}' in {where}: expected one of {', '.join(choices)}, got {value!r}."
+        )
+    return value
+
+
+def load_yaml(path: Path, what: str) -> dict[str, Any]:
+    """Read a YAML mapping. Raises ConfigError with file, line and remedy."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{what} {path} cannot be read: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{what} {path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{what} {path}: expected a mapping at the top, got {content!r:.60}.")
+    return content

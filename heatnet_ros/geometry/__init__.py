@@ -1,0 +1,1 @@
+"""Pure functions of arrays: rigid transforms, cameras, symmetry, pose solving, depth."""

@@ -1,0 +1,235 @@
+"""The object library: what the objects are, one YAML file per set.
+
+Keypoint order is a contract between this file and every network trained for it: keypoints are
+stored, never recomputed, and ``keypoints_hash`` is in each model's manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heatnet_ros.config import load_yaml
+from heatnet_ros.errors import ConfigError
+from heatnet_ros.geometry.symmetry import NO_SYMMETRY, Symmetries, rotation_about
+from heatnet_ros.mesh import Mesh, diameter, farthest_points, load_ply, sample_surface
+from heatnet_ros.types import FloatArray
+
+DIAMETER_RANGE_M = (0.005, 5.0)
+SURFACE_POINTS = 512
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectModel:
+    """One known object, in its own frame, metres.
+
+    keypoints_m: Kx3. surface: Nx6, points and outward unit normals spread over the surface.
+    bounds_m: 2x3, lower and upper corner. mesh_path may name a file that is not there.
+    """
+
+    name: str
+    diameter_m: float
+    bounds_m: FloatArray
+    keypoints_m: FloatArray
+    surface: FloatArray
+    symmetries: Symmetries
+    mesh_path: Path | None
+    mesh_unit: str
+
+    def load_mesh(self) -> Mesh | None:
+        """The mesh, or None where the library names none or the file is absent."""
+        if self.mesh_path is None or not self.mesh_path.exists():
+            return None
+        return load_ply(self.mesh_path, self.mesh_unit)
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectLibrary:
+    """The objects of one set, by name, in the order of the file."""
+
+    name: str
+    objects: Mapping[str, ObjectModel]
+    path: Path
+
+    def __getitem__(self, object_id: str) -> ObjectModel:
+        try:
+            return self.objects[object_id]
+        except KeyError:
+            raise ConfigError(
+                f"Object '{object_id}' is not in {self.path}, which defines "
+                f"{', '.join(self.objects)}."
+            ) from None
+
+    def keypoints_hash(self, names: list[str]) -> str:
+        """sha256 over names, keypoints and symmetries, to 1e-9 m: what a network was trained for."""
+        digest = hashlib.sha256()
+        for name in names:
+            model = self[name]
+            digest.update(name.encode())
+            for array in (model.keypoints_m, model.symmetries.discrete, model.symmetries.axis):
+                if array is not None:
+                    # + 0.0 turns -0.0 into 0.0
+                    digest.update((np.round(array, 9) + 0.0).astype("<f8").tobytes())
+        return digest.hexdigest()
+
+
+def load_objects(path: Path) -> ObjectLibrary:
+    """Read an object library. Raises ConfigError with file, object, expected, got and remedy."""
+    content = load_yaml(path, "Object library")
+    entries = content.get("objects")
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"Object library {path}: expected a list 'objects' with one or more.")
+    objects: dict[str, ObjectModel] = {}
+    for entry in entries:
+        model = _parse_object(entry, path)
+        if model.name in objects:
+            raise ConfigError(
+                f"Object library {path} defines '{model.name}' twice. Rename or delete one."
+            )
+        objects[model.name] = model
+    counts = {len(model.keypoints_m) for model in objects.values()}
+    if len(counts) > 1:
+        raise ConfigError(f"Object library {path}: objects differ in keypoint count: {counts}.")
+    return ObjectLibrary(str(content.get("name", path.stem)), objects, path)
+
+
+_REQUIRED = ("name", "diameter_m", "bounds_m", "keypoints_m", "surface")
+_KNOWN = (*_REQUIRED, "mesh", "unit", "symmetries")
+
+
+def _parse_object(entry: Any, path: Path) -> ObjectModel:
+    where = f"{path}: object '{entry.get('name', '?') if isinstance(entry, dict) else entry}'"
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where}: expected a mapping.")
+    unknown, missing = set(entry) - set(_KNOWN), [key for key in _REQUIRED if key not in entry]
+    if unknown or missing:
+        raise ConfigError(f"{where}: unknown keys {sorted(unknown)}, missing keys {missing}.")
+    mesh = path.parent / os.path.expandvars(str(entry["mesh"])) if entry.get("mesh") else None
+    model = ObjectModel(
+        name=str(entry["name"]),
+        diameter_m=float(entry["diameter_m"]),
+        bounds_m=_array(entry, "bounds_m", 3, where),
+        keypoints_m=_array(entry, "keypoints_m", 3, where),
+        surface=_array(entry, "surface", 6, where),
+        symmetries=_parse_symmetries(entry.get("symmetries", []), where),
+        mesh_path=mesh,
+        mesh_unit=str(entry.get("unit", "m")),
+    )
+    _check_size(model, where)
+    return model
+
+
+def _array(entry: Mapping[str, Any], key: str, columns: int, where: str) -> FloatArray:
+    try:
+        array = np.array(entry[key], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: '{key}' is not a table of numbers: {error}.") from error
+    if array.ndim != 2 or array.shape[1] != columns or not np.all(np.isfinite(array)):
+        raise ConfigError(f"{where}: '{key}' must be finite Nx{columns}, got {array.shape}.")
+    return array
+
+
+def _check_size(model: ObjectModel, where: str) -> None:
+    low, high = DIAMETER_RANGE_M
+    extent = float(np.linalg.norm(np.ptp(model.keypoints_m, axis=0)))
+    for what, size in (("diameter_m", model.diameter_m), ("keypoints_m", extent)):
+        if not low <= size <= high:
+            raise ConfigError(
+                f"{where}: {what} gives a size of {size:g} m, expected {low} to {high} m. "
+                "Are these millimetres? Set 'unit: mm' and describe the object again "
+                "(python -m heatnet_ros keypoints)."
+            )
+    mesh = model.load_mesh()
+    if mesh is not None:
+        measured = diameter(mesh.vertices_m)
+        if not 0.9 < measured / model.diameter_m < 1.1:
+            raise ConfigError(
+                f"{where}: the mesh {model.mesh_path} read as '{model.mesh_unit}' has a diameter "
+                f"of {measured:g} m, the library says {model.diameter_m:g} m. "
+                "Correct 'unit' (m or mm) or restore the mesh."
+            )
+    if len(model.keypoints_m) < 4:
+        raise ConfigError(f"{where}: at least 4 keypoints are needed, got {len(model.keypoints_m)}")
+
+
+def _parse_symmetries(entries: Any, where: str) -> Symmetries:
+    """Each entry: ``{axis: [x,y,z], fold: 2}`` or ``{axis: [x,y,z], continuous: true}``, optional
+    ``point_m``; or ``{matrix: [16 numbers]}`` with the translation in metres."""
+    if not entries:
+        return NO_SYMMETRY
+    discrete, axis, point = [np.eye(4)], None, None
+    for entry in entries:
+        try:
+            if "matrix" in entry:
+                discrete.append(np.array(entry["matrix"], dtype=np.float64).reshape(4, 4))
+                continue
+            direction = np.array(entry["axis"], dtype=np.float64).reshape(3)
+            direction = direction / np.linalg.norm(direction)
+            through = np.array(entry.get("point_m", [0, 0, 0]), dtype=np.float64).reshape(3)
+            if entry.get("continuous"):
+                axis, point = direction, through
+                continue
+            fold = int(entry["fold"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"{where}: symmetry {entry!r} is not understood: {error}.") from error
+        turns = [rotation_about(direction, through, 2 * math.pi * i / fold) for i in range(1, fold)]
+        discrete += [d @ t for d in list(discrete) for t in turns]
+    return Symmetries(np.stack(discrete), axis, point)
+
+
+def describe_object(
+    name: str,
+    mesh_path: Path,
+    unit: str,
+    symmetries: list[dict[str, Any]],
+    keypoint_count: int,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Make the library entry of a mesh: diameter, bounds, FPS keypoints, surface samples.
+
+    Deterministic from the seed. ``mesh`` is stored as given; make it relative to the library.
+    """
+    mesh = load_ply(mesh_path, unit)
+    dense, _ = sample_surface(mesh, 20000, seed)
+    points, normals = sample_surface(mesh, 4 * SURFACE_POINTS, seed + 1)
+    keep = _spread(points, SURFACE_POINTS)
+    return {
+        "name": name,
+        "mesh": str(mesh_path),
+        "unit": unit,
+        "diameter_m": round(diameter(mesh.vertices_m), 6),
+        "bounds_m": np.round(mesh.bounds_m, 6).tolist(),
+        "symmetries": symmetries,
+        "keypoints_m": np.round(farthest_points(dense, keypoint_count), 6).tolist(),
+        "surface": np.round(np.hstack([points, normals])[keep], 5).tolist(),
+    }
+
+
+def _spread(points: FloatArray, count: int) -> list[int]:
+    """Indices of an even subset, by farthest point sampling."""
+    chosen = farthest_points(points, count)
+    index = {tuple(p): i for i, p in enumerate(points)}
+    return [index[tuple(p)] for p in chosen]
+
+
+def save_objects(path: Path, name: str, entries: list[dict[str, Any]]) -> None:
+    """Write a library: one line per keypoint and surface sample; appears whole or not at all."""
+    lines = ["# Written by `python -m heatnet_ros keypoints`. Keypoint order is a contract with"]
+    lines += ["# the trained networks: never edit keypoints_m.", f"name: {name}", "objects:"]
+    for entry in entries:
+        lines.append(f"  - name: {entry['name']}")
+        for key in ("mesh", "unit", "diameter_m", "bounds_m", "symmetries"):
+            lines.append(f"    {key}: {entry[key]}")
+        for key in ("keypoints_m", "surface"):
+            lines.append(f"    {key}:")
+            lines += [f"      - {row}" for row in entry[key]]
+    part = path.with_suffix(".part")
+    part.write_text("\n".join(lines) + "\n")
+    os.replace(part, path)
