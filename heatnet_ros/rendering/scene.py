@@ -1,0 +1,162 @@
+"""What is in a picture, and where the camera stands: the description every renderer takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from heatnet_ros.geometry import se3
+from heatnet_ros.mesh import Mesh
+from heatnet_ros.rendering.primitives import random_primitive
+from heatnet_ros.rendering.textures import random_texture
+from heatnet_ros.types import FloatArray, ImageU8
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A mesh in the world. name is '' for a distractor. gain: RGB factor on its colours."""
+
+    name: str
+    mesh: Mesh
+    T_world_object: FloatArray
+    gain: FloatArray = field(default_factory=lambda: np.ones(3))
+    specular: float = 0.2
+    shininess: float = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Objects on a table in a room. World: z up, table at z = 0, metres.
+
+    lights: Lx2x3, direction towards the light and its colour. ambient: RGB.
+    """
+
+    objects: tuple[Placed, ...]
+    distractors: tuple[Placed, ...]
+    table_texture: ImageU8
+    room_texture: ImageU8
+    table_half_size_m: float
+    lights: FloatArray
+    ambient: FloatArray
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """Ranges that scenes and cameras are drawn from. Angles in degrees, lengths in metres."""
+
+    objects: tuple[int, int] = (3, 5)
+    distractors: tuple[int, int] = (0, 5)
+    spread_m: float = 0.22
+    gap: float = 0.75
+    distance_m: tuple[float, float] = (0.45, 0.95)
+    elevation_deg: tuple[float, float] = (20.0, 70.0)
+    roll_deg: float = 10.0
+    color_jitter: float = 0.15
+    light_range: tuple[float, float] = (0.5, 1.1)
+
+
+def build_table_scene(
+    meshes: Mapping[str, Mesh],
+    rng: np.random.Generator,
+    settings: SceneSettings = SceneSettings(),
+    clutter: tuple[Mesh, ...] = (),
+) -> Scene:
+    """Put some of the objects and distractors upright on a table, apart from each other.
+
+    meshes: object name -> mesh, z up. clutter: further meshes to draw distractors from.
+    Deterministic from the generator's state.
+    """
+    names = list(meshes)
+    count = min(int(rng.integers(settings.objects[0], settings.objects[1] + 1)), len(names))
+    chosen = [names[i] for i in rng.permutation(len(names))[:count]]
+    taken: list[tuple[float, float, float]] = []
+    objects = []
+    for name in chosen:
+        T = _stand_on_table(meshes[name], rng, taken, settings.spread_m, settings.gap)
+        if T is not None:
+            objects.append(_placed(name, meshes[name], T, rng, settings.color_jitter))
+    distractors = []
+    for _ in range(int(rng.integers(settings.distractors[0], settings.distractors[1] + 1))):
+        known = clutter and rng.random() < 0.6
+        mesh = clutter[int(rng.integers(len(clutter)))] if known else random_primitive(rng)
+        T = _stand_on_table(mesh, rng, taken, settings.spread_m * 1.6, settings.gap)
+        if T is not None:
+            distractors.append(_placed("", mesh, T, rng, 0.3))
+    return Scene(
+        objects=tuple(objects),
+        distractors=tuple(distractors),
+        table_texture=random_texture(rng),
+        room_texture=random_texture(rng),
+        table_half_size_m=float(rng.uniform(0.4, 1.2)),
+        lights=_random_lights(rng, settings.light_range),
+        ambient=rng.uniform(0.25, 0.5) * (1 + rng.uniform(-0.06, 0.06, 3)),
+    )
+
+
+def _stand_on_table(
+    mesh: Mesh,
+    rng: np.random.Generator,
+    taken: list[tuple[float, float, float]],
+    spread_m: float,
+    gap: float,
+) -> FloatArray | None:
+    """A free place for the mesh, standing upright at a random heading; None if there is none."""
+    low, high = mesh.bounds_m
+    radius = float(np.linalg.norm(high[:2] - low[:2]) / 2) * gap
+    for _ in range(20):
+        x, y = rng.uniform(-spread_m, spread_m, 2)
+        if all(np.hypot(x - a, y - b) > radius + r for a, b, r in taken):
+            taken.append((x, y, radius))
+            R = se3.exp_so3(np.array([0.0, 0.0, rng.uniform(-np.pi, np.pi)]))
+            return se3.make_transform(R, np.array([x, y, -low[2]]))
+    return None
+
+
+def _placed(
+    name: str, mesh: Mesh, T: FloatArray, rng: np.random.Generator, jitter: float
+) -> Placed:
+    gain = rng.uniform(1 - jitter, 1 + jitter) * (1 + rng.uniform(-jitter, jitter, 3) / 2)
+    return Placed(name, mesh, T, gain, float(rng.uniform(0, 0.45)), float(rng.uniform(5, 60)))
+
+
+def _random_lights(rng: np.random.Generator, strength: tuple[float, float]) -> FloatArray:
+    lights = []
+    for share in (1.0, 0.4):
+        azimuth, elevation = rng.uniform(-np.pi, np.pi), rng.uniform(0.5, 1.45)
+        direction = [
+            np.cos(elevation) * np.cos(azimuth),
+            np.cos(elevation) * np.sin(azimuth),
+            np.sin(elevation),
+        ]
+        color = share * rng.uniform(*strength) * (1 + rng.uniform(-0.08, 0.08, 3))
+        lights.append([direction, color])
+    return np.array(lights)
+
+
+def look_at(eye_m: FloatArray, target_m: FloatArray, roll_rad: float = 0.0) -> FloatArray:
+    """T_world_camera of an optical frame at ``eye_m`` that looks at ``target_m``, upright."""
+    forward = target_m - eye_m
+    forward = forward / np.linalg.norm(forward)
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    R = np.stack([right, np.cross(forward, right), forward], axis=1)
+    return se3.make_transform(R @ se3.exp_so3(np.array([0.0, 0.0, roll_rad])), eye_m)
+
+
+def random_camera(
+    rng: np.random.Generator,
+    settings: SceneSettings = SceneSettings(),
+) -> FloatArray:
+    """T_world_camera looking near the middle of the table."""
+    azimuth = rng.uniform(-np.pi, np.pi)
+    elevation = np.radians(rng.uniform(*settings.elevation_deg))
+    target = np.append(rng.uniform(-0.1, 0.1, 2), rng.uniform(0.0, 0.08))
+    offset = [
+        np.cos(elevation) * np.cos(azimuth),
+        np.cos(elevation) * np.sin(azimuth),
+        np.sin(elevation),
+    ]
+    eye = target + rng.uniform(*settings.distance_m) * np.array(offset)
+    return look_at(eye, target, np.radians(rng.uniform(-1, 1) * settings.roll_deg))
