@@ -1,0 +1,1 @@
+"""Data sets: readers, writers and the generator of rendered training data."""

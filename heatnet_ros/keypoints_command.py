@@ -1,0 +1,195 @@
+"""``python -m heatnet_ros keypoints``: meshes -> object library."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heatnet_ros.datasets.bop import ModelInfo, load_models_info, object_name
+from heatnet_ros.errors import ConfigError
+from heatnet_ros.objects import describe_object, load_objects, save_objects
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A mesh file, the name its object gets, and what BOP knows about it."""
+
+    mesh_path: Path
+    name: str
+    info: ModelInfo | None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the subcommand."""
+    parser.add_argument("meshes", nargs="+", type=Path, help="PLY files, one object each")
+    parser.add_argument("--name", required=True, help="name of the set")
+    parser.add_argument("--out", required=True, type=Path, help="the library to write (.yaml)")
+    parser.add_argument("--count", type=int, default=32, help="keypoints per object (32)")
+    parser.add_argument("--unit", choices=("m", "mm"), default="m", help="of the meshes (m)")
+    parser.add_argument(
+        "--symmetry",
+        action="append",
+        default=[],
+        metavar="OBJECT:axis=X,Y,Z:fold=N",
+        help="a symmetry: OBJECT:axis=0,0,1:fold=2 or OBJECT:axis=0,0,1:continuous, optionally "
+        ":point_m=X,Y,Z (a point on the axis); may be repeated",
+    )
+    parser.add_argument(
+        "--rename",
+        action="append",
+        default=[],
+        metavar="FILE=NAME",
+        help="name of an object whose file is called otherwise, e.g. obj_000005=can",
+    )
+    parser.add_argument(
+        "--bop-models-info",
+        type=Path,
+        metavar="models_info.json",
+        help="take symmetries (and the names of LINEMOD's objects) from a BOP data set",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="replace an existing library; networks trained for its keypoints become useless",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the library, read it back as a check, and print its objects. Raises HeatnetError."""
+    out: Path = args.out
+    if out.exists() and not args.force:
+        raise ConfigError(
+            f"Object library {out} exists. Networks are trained for its keypoints, so it is not "
+            "replaced; give another --out, or --force if no network needs it."
+        )
+    if args.count < 4:
+        raise ConfigError(f"--count: at least 4 keypoints are needed for a pose, got {args.count}.")
+    sources = _name_meshes(args.meshes, _parse_renames(args.rename), args.bop_models_info)
+    symmetries = _parse_symmetries(args.symmetry, [source.name for source in sources])
+    entries = []
+    for source in sources:
+        chosen = symmetries.get(source.name)
+        if chosen is None:
+            chosen = source.info.symmetries if source.info else []
+        entry = describe_object(source.name, source.mesh_path, args.unit, chosen, args.count)
+        _check_diameter(entry["diameter_m"], source, args.unit)
+        entry["mesh"] = os.path.relpath(source.mesh_path.resolve(), out.resolve().parent)
+        entries.append(entry)
+        print(
+            f"{source.name}: diameter {entry['diameter_m'] * 1e3:.1f} mm, "
+            f"{len(entry['keypoints_m'])} keypoints, {len(chosen)} symmetries",
+            flush=True,
+        )
+    _save_checked(out, args.name, entries)
+    print(f"wrote {out}")
+    return 0
+
+
+def _save_checked(out: Path, name: str, entries: list[dict[str, Any]]) -> None:
+    """Write beside ``out``, read it as the pipeline would, and only then put it in place."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draft = out.with_name(f".{out.stem}.draft.yaml")
+    try:
+        save_objects(draft, name, entries)
+        load_objects(draft)
+        os.replace(draft, out)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _parse_renames(texts: Sequence[str]) -> dict[str, str]:
+    renames = {}
+    for text in texts:
+        stem, equals, name = text.partition("=")
+        if not (stem and equals and name):
+            raise ConfigError(f"--rename '{text}': expected FILE=NAME such as obj_000005=can.")
+        renames[stem.removesuffix(".ply")] = name
+    return renames
+
+
+def _name_meshes(
+    meshes: Sequence[Path], renames: dict[str, str], info_path: Path | None
+) -> list[_Source]:
+    """Names come from --rename, else from the BOP data set, else from the file."""
+    infos = load_models_info(info_path) if info_path is not None else {}
+    # <data set>/models/models_info.json
+    dataset = info_path.resolve().parent.parent.name if info_path is not None else ""
+    unused = set(renames) - {path.stem for path in meshes}
+    if unused:
+        raise ConfigError(
+            f"--rename names {', '.join(sorted(unused))}, which is none of the meshes "
+            f"{', '.join(path.stem for path in meshes)}."
+        )
+    sources = []
+    for path in meshes:
+        number = path.stem.removeprefix("obj_")
+        obj_id = int(number) if number != path.stem and number.isdigit() else None
+        if info_path is not None and obj_id not in infos:
+            raise ConfigError(
+                f"{info_path} knows nothing about {path.name}; it describes obj_id "
+                f"{', '.join(map(str, infos))}. Name the mesh obj_000001.ply and so on."
+            )
+        name = path.stem if obj_id is None else object_name(obj_id, dataset)
+        info = infos.get(obj_id) if obj_id is not None else None
+        sources.append(_Source(path, renames.get(path.stem, name), info))
+    return sources
+
+
+def _parse_symmetries(
+    texts: Sequence[str], names: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Object name -> entries as the library stores them. Raises ConfigError."""
+    parsed: dict[str, list[dict[str, Any]]] = {}
+    for text in texts:
+        name, *parts = text.split(":")
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else f" Objects: {', '.join(names)}."
+            raise ConfigError(f"--symmetry '{text}': no object is called '{name}'.{hint}")
+        options = dict(part.partition("=")[::2] for part in parts)
+        kinds = {"fold", "continuous"} & set(options)
+        if "axis" not in options or len(kinds) != 1 or set(options) - {"axis", "point_m", *kinds}:
+            raise _symmetry_error(text)
+        try:
+            entry: dict[str, Any] = {"axis": _numbers(options["axis"])}
+            if "point_m" in options:
+                entry["point_m"] = _numbers(options["point_m"])
+            if "fold" in options:
+                entry["fold"] = int(options["fold"])
+            else:
+                entry["continuous"] = True
+        except ValueError as error:
+            raise _symmetry_error(text) from error
+        if not any(entry["axis"]) or entry.get("fold", 2) < 2:
+            raise _symmetry_error(text)
+        parsed.setdefault(name, []).append(entry)
+    return parsed
+
+
+def _symmetry_error(text: str) -> ConfigError:
+    return ConfigError(
+        f"--symmetry '{text}' is not understood; expected OBJECT:axis=0,0,1:fold=2 (2 or more) or "
+        "OBJECT:axis=0,0,1:continuous, optionally :point_m=0,0,0."
+    )
+
+
+def _numbers(text: str) -> list[float]:
+    values = [float(part) for part in text.split(",")]
+    if len(values) != 3:
+        raise ValueError(f"expected 3 numbers, got {len(values)}")
+    return values
+
+
+def _check_diameter(measured_m: float, source: _Source, unit: str) -> None:
+    if source.info is None:
+        return
+    if not 0.9 < measured_m / source.info.diameter_m < 1.1:
+        raise ConfigError(
+            f"{source.mesh_path} read as '{unit}' has a diameter of {measured_m:g} m, "
+            f"models_info.json says {source.info.diameter_m:g} m. Give --unit mm for BOP's meshes."
+        )
