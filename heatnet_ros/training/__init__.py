@@ -1,0 +1,1 @@
+"""Networks, losses, training loops and export. Needs torch; never imported at run time."""

@@ -1,0 +1,167 @@
+"""The whole offline way on tiny data: render, train, kill and resume, export, run."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+torch = pytest.importorskip("torch", reason="torch is in the train extra (make test-train)")
+onnx = pytest.importorskip("onnx", reason="onnx is in the train extra (make test-train)")
+
+from heatnet_ros.config import EngineConfig, EstimatorConfig  # noqa: E402
+from heatnet_ros.datasets import synthetic  # noqa: E402
+from heatnet_ros.engines import load_engine  # noqa: E402
+from heatnet_ros.errors import EngineError, ModelError  # noqa: E402
+from heatnet_ros.estimators.heatnet import HeatNetEstimator  # noqa: E402
+from heatnet_ros.manifest import check_objects, load_manifest  # noqa: E402
+from heatnet_ros.objects import load_objects  # noqa: E402
+from heatnet_ros.rendering.rasterizer import Rasterizer  # noqa: E402
+from heatnet_ros.resources import find_resource  # noqa: E402
+from heatnet_ros.training import export, train_heatnet, train_yolo  # noqa: E402
+from heatnet_ros.training.crops import AugmentConfig, crop_sample, load_crops  # noqa: E402
+from heatnet_ros.training.frames import frame_sample, index_boxes, load_frames  # noqa: E402
+from heatnet_ros.types import Detection, Frame  # noqa: E402
+
+pytestmark = pytest.mark.train
+DEMO = find_resource("config/objects/demo.yaml", "Object library")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    try:
+        Rasterizer((8, 8)).release()
+    except EngineError as error:
+        pytest.skip(f"off-screen OpenGL cannot be had here: {error}")
+    out = tmp_path_factory.mktemp("data")
+    config = synthetic.SyntheticConfig(objects_file=str(DEMO), scenes_per_shard=6, seed=3)
+    for index in range(3):
+        synthetic.write_shard(config, out, index)
+    return out
+
+
+def heatnet_config(data: Path, **changes) -> train_heatnet.TrainConfig:
+    return train_heatnet.TrainConfig(
+        objects_file=str(DEMO), data=str(data), width=8, batch=8, validation_shards=1, **changes
+    )
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "tiny"
+    train_heatnet.train(heatnet_config(data, samples=320), out)
+    return out
+
+
+def test_augmentation_moves_picture_depth_and_keypoints_together(data):
+    crops = load_crops(data, 0, 1)
+    diameters = [m.diameter_m for m in load_objects(DEMO).objects.values()]
+    crops["rgb"][:] = 0
+    for i in range(4):  # a white dot at each crop's first keypoint
+        x, y = np.rint(crops["keypoints"][i][0]).astype(int)
+        crops["keypoints"][i][0] = x, y
+        crops["rgb"][i][y - 2 : y + 3, x - 2 : x + 3] = 255
+    still = AugmentConfig(rotate_deg=30, zoom=0.2, shift=0.05, sensor=0.0, cutout=0.0)
+    for i in range(4):
+        rgb, depth, points, _ = crop_sample(
+            crops, i, diameters, 128, 1.3, still, np.random.default_rng(i), True
+        )
+        weight = rgb[..., 0].astype(float)
+        ys, xs = np.mgrid[:128, :128]
+        centroid = np.array([(xs * weight).sum(), (ys * weight).sum()]) / weight.sum()
+        np.testing.assert_allclose(centroid, points[0], atol=0.4)
+        assert depth.shape == (2, 128, 128) and 0.3 < depth[1].mean() <= 1.0
+
+
+def test_frames_keep_their_boxes(data):
+    frames = index_boxes(load_frames(data, 0, 2))
+    for i in range(4):
+        image, rows = frame_sample(frames, i, None, 0.0)
+        assert image.shape == (256, 320, 3)
+        original = frames["boxes"][frames["boxes"][:, 0] == i]
+        np.testing.assert_allclose(rows[:, 1], original[:, 2] * 320, atol=1e-3)
+        np.testing.assert_allclose(rows[:, 2], original[:, 3] * 240 + 8, atol=1e-3)
+
+
+def test_loss_falls_and_a_killed_run_continues(data, tmp_path, capsys):
+    out = tmp_path / "run"
+    config = heatnet_config(data, samples=320)
+    first = dataclasses.replace(config, samples=160)
+    train_heatnet.train(first, out)
+    (out / "final.pt").unlink()
+    capsys.readouterr()
+    train_heatnet.train(config, out)
+    said = capsys.readouterr().out
+    assert "continuing after 160 crops" in said and (out / "final.pt").exists()
+    losses = [
+        float(line.split("loss ")[1].split()[0]) for line in said.splitlines() if "loss" in line
+    ]
+    assert losses[-1] < np.log(32 * 32)  # better than a flat heatmap
+
+
+def test_exported_model_runs_in_the_estimator(run, tmp_path):
+    out = tmp_path / "tiny_heatnet"
+    export.export(run, out)
+    manifest, library = load_manifest(out), load_objects(DEMO)
+    check_objects(manifest, library)
+    assert manifest.accuracy["parity_max_keypoint_px"] < export.MAX_KEYPOINT_PX
+    assert manifest.training["samples_seen"] == 320
+    engine = load_engine(manifest.onnx_path, EngineConfig(backend="onnxruntime"))
+    estimator = HeatNetEstimator(engine, manifest, EstimatorConfig(), library)
+    K = np.array([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
+    frame = Frame(np.full((480, 640, 3), 90, np.uint8), K, np.full((480, 640), 0.7, np.float32))
+    boxes = [Detection(name, (200.0, 150, 300, 260), 0.9) for name in ("mug", "pulley", "valve")]
+    assert len(estimator.estimate(frame, boxes)) == 3
+    weights = onnx.load(str(out / "model.onnx")).graph.initializer
+    assert {w.data_type for w in weights if np.prod(w.dims) > 5000} == {onnx.TensorProto.FLOAT16}
+
+
+def test_export_refuses_a_network_that_fp16_breaks(run, tmp_path, monkeypatch):
+    broken = tmp_path / "broken"
+    shutil.copytree(run, broken)
+    original = export.store_weights_as_fp16
+
+    def damage(model):
+        original(model)
+        for tensor in model.graph.initializer:
+            if tensor.name.endswith("_fp16"):
+                array = onnx.numpy_helper.to_array(tensor)
+                changed = (np.round(array.astype(np.float32) * 8) / 8).astype(np.float16)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(changed, tensor.name))
+
+    monkeypatch.setattr(export, "store_weights_as_fp16", damage)
+    monkeypatch.setattr(export, "USED_CONFIDENCE", 0.0)  # a network this small is sure of nothing
+    with pytest.raises(ModelError, match="Parity failed"):
+        export.export(broken, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_run_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"neither final\.pt nor checkpoint\.pt"):
+        export.export(tmp_path, tmp_path / "out")
+
+
+def test_checkpoints_are_data_not_code(run):
+    state = torch.load(run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    assert state["seen"] == 320 and "optimizer" in state
+
+
+def test_yolo_trains_resumes_and_exports(data, tmp_path, capsys):
+    pytest.importorskip("ultralytics", reason="ultralytics is in the train extra")
+    out = tmp_path / "yolo"
+    config = train_yolo.YoloTrainConfig(
+        objects_file=str(DEMO), data=str(data), batch=4, samples=8, validation_shards=1
+    )
+    train_yolo.train(config, out)
+    (out / "final.pt").unlink()
+    train_yolo.train(dataclasses.replace(config, samples=16), out)
+    assert "continuing after 8 frames" in capsys.readouterr().out
+    export.export(out, tmp_path / "tiny_yolo")
+    manifest = load_manifest(tmp_path / "tiny_yolo")
+    engine = load_engine(manifest.onnx_path, EngineConfig(backend="openvino"))
+    rows = engine.run({"image": np.zeros((1, 256, 320, 3), np.uint8)})["detections"]
+    assert rows.shape[0] == 1 and rows.shape[2] == 6 and np.isfinite(rows).all()
+    content = yaml.safe_load((tmp_path / "tiny_yolo" / "manifest.yaml").read_text())
+    assert content["objects"] == list(load_objects(DEMO).objects)
