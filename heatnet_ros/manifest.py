@@ -1,4 +1,4 @@
-"""What a network file expects and gives: ``models/<name>/manifest.yaml``, written by export only."""
+"""What a network file expects and gives: ``models/<name>/manifest.yaml``, written by export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heatnet_ros.config import load_yaml
-from heatnet_ros.errors import ModelError
+from heatnet_ros.errors import ConfigError, ModelError
 from heatnet_ros.objects import ObjectLibrary
 
 
@@ -62,7 +62,10 @@ def load_manifest(folder: Path) -> Manifest:
             f"Model folder {folder} has no manifest.yaml. Expected a folder written by "
             "`python -m heatnet_ros export`; restore it or correct the 'model' parameter."
         )
-    content = load_yaml(path, "Manifest")
+    try:
+        content = load_yaml(path, "Manifest")
+    except ConfigError as error:
+        raise ModelError(f"{error} Restore the file or export the model again.") from error
     for key, kind in _FIELDS.items():
         if not isinstance(content.get(key), kind):
             raise ModelError(

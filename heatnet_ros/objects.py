@@ -68,7 +68,7 @@ class ObjectLibrary:
             ) from None
 
     def keypoints_hash(self, names: list[str]) -> str:
-        """sha256 over names, keypoints and symmetries, to 1e-9 m: what a network was trained for."""
+        """sha256 over names, keypoints and symmetries, to 1e-9 m: what a network knows."""
         digest = hashlib.sha256()
         for name in names:
             model = self[name]
@@ -114,7 +114,7 @@ def _parse_object(entry: Any, path: Path) -> ObjectModel:
     mesh = path.parent / os.path.expandvars(str(entry["mesh"])) if entry.get("mesh") else None
     model = ObjectModel(
         name=str(entry["name"]),
-        diameter_m=float(entry["diameter_m"]),
+        diameter_m=_number(entry, "diameter_m", where),
         bounds_m=_array(entry, "bounds_m", 3, where),
         keypoints_m=_array(entry, "keypoints_m", 3, where),
         surface=_array(entry, "surface", 6, where),
@@ -122,8 +122,17 @@ def _parse_object(entry: Any, path: Path) -> ObjectModel:
         mesh_path=mesh,
         mesh_unit=str(entry.get("unit", "m")),
     )
+    if model.bounds_m.shape != (2, 3):
+        raise ConfigError(f"{where}: 'bounds_m' must be 2x3, got {model.bounds_m.shape}.")
     _check_size(model, where)
     return model
+
+
+def _number(entry: Mapping[str, Any], key: str, where: str) -> float:
+    try:
+        return float(entry[key])
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: '{key}' must be a number, got {entry[key]!r}.") from error
 
 
 def _array(entry: Mapping[str, Any], key: str, columns: int, where: str) -> FloatArray:
@@ -161,7 +170,8 @@ def _check_size(model: ObjectModel, where: str) -> None:
 
 def _parse_symmetries(entries: Any, where: str) -> Symmetries:
     """Each entry: ``{axis: [x,y,z], fold: 2}`` or ``{axis: [x,y,z], continuous: true}``, optional
-    ``point_m``; or ``{matrix: [16 numbers]}`` with the translation in metres."""
+    ``point_m``; or ``{matrix: [16 numbers]}`` with the translation in metres.
+    """
     if not entries:
         return NO_SYMMETRY
     discrete, axis, point = [np.eye(4)], None, None
@@ -171,12 +181,16 @@ def _parse_symmetries(entries: Any, where: str) -> Symmetries:
                 discrete.append(np.array(entry["matrix"], dtype=np.float64).reshape(4, 4))
                 continue
             direction = np.array(entry["axis"], dtype=np.float64).reshape(3)
+            if not np.linalg.norm(direction) > 0:
+                raise ValueError("the axis has no direction")
             direction = direction / np.linalg.norm(direction)
             through = np.array(entry.get("point_m", [0, 0, 0]), dtype=np.float64).reshape(3)
             if entry.get("continuous"):
                 axis, point = direction, through
                 continue
             fold = int(entry["fold"])
+            if fold < 2:
+                raise ValueError("fold must be 2 or more")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"{where}: symmetry {entry!r} is not understood: {error}.") from error
         turns = [rotation_about(direction, through, 2 * math.pi * i / fold) for i in range(1, fold)]

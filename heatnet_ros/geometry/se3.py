@@ -34,7 +34,12 @@ def exp_so3(rotvec_rad: FloatArray) -> FloatArray:
 
 def log_so3(R: FloatArray) -> FloatArray:
     """Rotation vector (3,) of a 3x3 rotation, angle in 0..pi."""
-    return np.ravel(cv2.Rodrigues(np.asarray(R, np.float64))[0])
+    half = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]]) / 2
+    sine, cosine = float(np.linalg.norm(half)), (float(np.trace(R)) - 1) / 2
+    if cosine < 0:  # the axis vanishes from R - R^T at half a turn; OpenCV takes it from R + R^T
+        return np.ravel(cv2.Rodrigues(np.asarray(R, np.float64))[0])
+    # OpenCV gives 0 below 1e-5 rad
+    return half * (np.arctan2(sine, cosine) / sine if sine > 0 else 1.0)
 
 
 def rotation_angle_rad(R_a: FloatArray, R_b: FloatArray) -> float:

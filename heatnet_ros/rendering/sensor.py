@@ -16,8 +16,16 @@ def apply_sensor(
     return apply_color_sensor(rng, rgb), apply_depth_sensor(rng, depth_m)
 
 
-def apply_color_sensor(rng: np.random.Generator, rgb: ImageU8, strength: float = 1.0) -> ImageU8:
-    """Exposure, white balance, contrast, slight blur and noise; ``strength`` 0 changes nothing."""
+def apply_color_sensor(
+    rng: np.random.Generator,
+    rgb: ImageU8,
+    strength: float = 1.0,
+    noise_rng: np.random.Generator | None = None,
+) -> ImageU8:
+    """Exposure, white balance, contrast, slight blur and noise; ``strength`` 0 changes nothing.
+
+    ``noise_rng`` draws the pixels' noise where the rest must stay the same from frame to frame.
+    """
     gain = 1 + strength * (rng.uniform(-0.15, 0.15) + rng.uniform(-0.05, 0.05, 3))
     offset = strength * rng.uniform(-10, 10)
     # one table per channel: three look-ups cost less than float arithmetic on the image
@@ -26,9 +34,10 @@ def apply_color_sensor(rng: np.random.Generator, rgb: ImageU8, strength: float =
     out = cv2.LUT(rgb, table)
     out = cv2.GaussianBlur(out, (3, 3), float(0.3 + 0.5 * strength * rng.random()))
     noise = np.empty(out.shape, np.int16)
+    sigma = float(strength * rng.uniform(0.5, 4.0))
     # OpenCV's generator is seeded from ours, so a scene's noise depends on its seed alone
-    cv2.setRNGSeed(int(rng.integers(2**31)))
-    cv2.randn(noise, 0, float(strength * rng.uniform(0.5, 4.0)))
+    cv2.setRNGSeed(int((rng if noise_rng is None else noise_rng).integers(2**31)))
+    cv2.randn(noise, 0, sigma)
     return np.asarray(cv2.add(out, noise, dtype=cv2.CV_8U), np.uint8)
 
 

@@ -48,3 +48,13 @@ def test_color_strength_zero_keeps_the_picture_and_one_changes_it():
     assert np.array_equal(apply_color_sensor(rng, flat, 0.0), flat)
     changed = apply_color_sensor(rng, flat, 1.0).astype(int)
     assert 0 < np.abs(changed - 120).mean() < 60
+
+
+def test_noise_of_its_own_keeps_the_exposure():
+    flat = np.full((60, 80, 3), 120, np.uint8)
+    frames = [
+        apply_color_sensor(np.random.default_rng(2), flat, 1.0, np.random.default_rng(i))
+        for i in range(2)
+    ]
+    assert not np.array_equal(*frames)
+    np.testing.assert_allclose(frames[0].mean((0, 1)), frames[1].mean((0, 1)), atol=0.3)

@@ -1,0 +1,106 @@
+"""OpenVINO on the CPU, in bf16 where the CPU computes in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import openvino
+from numpy.typing import NDArray
+
+from heatnet_ros.config import EngineConfig
+from heatnet_ros.engines import Tensors, TensorSpec
+from heatnet_ros.errors import EngineError, ModelError
+
+_HINTS = {"bf16": "bf16", "fp32": "f32"}
+# the layers that take the time; what surrounds them may run in another precision
+_HEAVY_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
+
+
+class OpenvinoEngine:
+    """A compiled OpenVINO network. Raises EngineError or ModelError as ``load_engine`` says.
+
+    The batch dimension stays dynamic: measured on a ResNet-18 at 256 px this runs as fast as a
+    network compiled for each batch size (batch 1: 2.4 ms, batch 3: 6.4 ms both ways), takes
+    35 MB less for every size, and the first run of a new size costs 15 ms instead of 60. No
+    compiled network is cached on disk: compiling takes 35 ms and a stale cache can be wrong.
+    """
+
+    def __init__(self, onnx_path: Path, config: EngineConfig) -> None:
+        core = openvino.Core()
+        can_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if config.precision == "bf16" and not can_bf16:
+            raise EngineError(
+                "engine.precision asks for bf16, which this CPU does not compute in (it has "
+                "neither avx512_bf16 nor amx_bf16). Set engine.precision to auto or fp32."
+            )
+        wanted = config.precision
+        if wanted == "auto":
+            wanted = "bf16" if can_bf16 else "fp32"
+        properties: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _HINTS[wanted],
+            # pinned threads cannot move away from a core that another process keeps busy
+            "ENABLE_CPU_PINNING": False,
+        }
+        if config.threads:
+            properties["INFERENCE_NUM_THREADS"] = config.threads
+        try:
+            compiled = core.compile_model(core.read_model(onnx_path), "CPU", properties)
+        except RuntimeError as error:
+            version = openvino.__version__.split("-")[0]
+            raise ModelError(
+                f"OpenVINO {version} cannot load {onnx_path}: {_one_line(error)}. Restore the file "
+                "or export the model again."
+            ) from error
+        precision = _running_precision(compiled)
+        if config.precision not in ("auto", precision):
+            raise EngineError(
+                f"engine.precision asks for {config.precision}, OpenVINO runs {onnx_path} in "
+                f"{precision}. Set engine.precision to auto or {precision}."
+            )
+        self.inputs = tuple(_spec(port) for port in compiled.inputs)
+        self.outputs = tuple(_spec(port) for port in compiled.outputs)
+        self.description = f"openvino {','.join(compiled.get_property('EXECUTION_DEVICES'))}"
+        self.description += f" {precision}"
+        self._request = compiled.create_infer_request()
+
+    def run(self, tensors: Tensors) -> dict[str, NDArray[Any]]:
+        """See ``Engine.run``."""
+        names = sorted(spec.name for spec in self.inputs)
+        if sorted(tensors) != names:  # OpenVINO would compute with what an input held before
+            raise EngineError(
+                f"OpenVINO could not run the network: it takes the inputs {', '.join(names)}, got "
+                f"{', '.join(sorted(tensors)) or 'none'}. Correct the manifest's tensor names."
+            )
+        try:
+            self._request.infer(dict(tensors), share_inputs=True)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise EngineError(f"OpenVINO could not run the network: {_one_line(error)}") from error
+        # the next run writes into the same memory
+        return {
+            spec.name: self._request.get_output_tensor(i).data.copy()
+            for i, spec in enumerate(self.outputs)
+        }
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _running_precision(compiled: Any) -> str:
+    """The precision the heavy layers were compiled to, read from the executable graph.
+
+    The hint alone may be ignored. A network without such layers is judged by all its layers.
+    """
+    layers = [
+        (op.rt_info["layerType"].value, op.rt_info["runtimePrecision"].value)
+        for op in compiled.get_runtime_model().get_ordered_ops()
+    ]
+    heavy = [precision for kind, precision in layers if kind in _HEAVY_LAYERS]
+    return "bf16" if "bf16" in (heavy or [precision for _, precision in layers]) else "fp32"
+
+
+def _spec(port: Any) -> TensorSpec:
+    shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
+    return TensorSpec(port.get_any_name(), shape, port.get_element_type().to_dtype())

@@ -1,0 +1,100 @@
+"""Is a pose good enough to publish? Agreement with the measured depth, then the thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from heatnet_ros.config import GateConfig
+from heatnet_ros.geometry.depth import depth_residuals, nearest_normals
+from heatnet_ros.objects import ObjectLibrary, ObjectModel
+from heatnet_ros.types import FloatArray, Frame, PoseEstimate, Reason, Rejection
+
+AGREES = 0.1  # object diameters between measured and predicted depth
+# an occluder hides a part of an object, a wrong pose disagrees everywhere
+MIN_SUPPORT = 0.3
+MIN_POINTS = 4
+DOUBLE = 0.1  # object diameters
+
+
+def check_depth(pose: PoseEstimate, frame: Frame, model: ObjectModel) -> PoseEstimate:
+    """Compare a pose with the measured depth: sets ``depth_error_m``, lowers ``score``.
+
+    The score is multiplied by the share of keypoints facing the camera whose measured depth agrees
+    with the pose within 0.1 diameters. Where fewer than 4 keypoints have depth, the object's
+    surface samples are asked instead; where these have none either, the pose stays as it is.
+    ``depth_error_m`` is the median difference over the keypoints that agree where these are at
+    least 30 %, else over all: what stands before a part of the object is no error of its pose.
+    """
+    if frame.depth_m is None:
+        return replace(pose, depth_error_m=None)
+    keypoints = (model.keypoints_m, _keypoint_normals(model))
+    for points_m, normals in (keypoints, np.hsplit(model.surface, 2)):
+        residuals = depth_residuals(
+            pose.T_camera_object, points_m, normals, frame.depth_m, frame.K, frame.distortion
+        )
+        residuals = residuals[np.isfinite(residuals)]
+        if len(residuals) >= MIN_POINTS:
+            agree = np.abs(residuals) <= AGREES * model.diameter_m
+            share = float(np.mean(agree))
+            supported = share >= MIN_SUPPORT and agree.sum() >= MIN_POINTS
+            error_m = float(np.median(residuals[agree] if supported else residuals))
+            return replace(pose, depth_error_m=error_m, score=pose.score * share)
+    return replace(pose, depth_error_m=None)
+
+
+@lru_cache(maxsize=64)
+def _keypoint_normals(model: ObjectModel) -> FloatArray:
+    return nearest_normals(model.keypoints_m, model.surface)
+
+
+def reject(pose: PoseEstimate, model: ObjectModel, config: GateConfig) -> Rejection | None:
+    """The first reason why a pose must not be published, or None.
+
+    The inlier keypoints of a pose are those with a confidence above 0.
+    """
+    inliers = int(np.sum(pose.keypoints.confidence > 0)) if pose.keypoints is not None else 0
+    if inliers < config.min_inliers:
+        return _rejection(
+            pose, Reason.TOO_FEW_INLIERS, f"{inliers} inliers, min_inliers {config.min_inliers}"
+        )
+    if pose.reprojection_px > config.max_reprojection_px:
+        detail = f"{pose.reprojection_px:.2f} px, max_reprojection_px {config.max_reprojection_px}"
+        return _rejection(pose, Reason.REPROJECTION_HIGH, detail)
+    limit_m = config.max_depth_error * model.diameter_m
+    if pose.depth_error_m is not None and abs(pose.depth_error_m) > limit_m:
+        detail = f"measured minus predicted {pose.depth_error_m:.3f} m, limit {limit_m:.3f} m"
+        return _rejection(pose, Reason.DEPTH_DISAGREES, detail)
+    if pose.score < config.min_score:
+        detail = f"score {pose.score:.2f}, min_score {config.min_score}"
+        return _rejection(pose, Reason.SCORE_LOW, detail)
+    return None
+
+
+def drop_doubles(poses: Sequence[PoseEstimate], library: ObjectLibrary) -> list[PoseEstimate]:
+    """Poses without those of an object that a better one already stands for; order is kept.
+
+    Two solid bodies of one kind cannot be in one place: within 0.1 diameters it is one object that
+    was detected twice.
+    """
+    chosen: list[PoseEstimate] = []
+    for pose in sorted(poses, key=lambda pose: -pose.score):
+        reach_m = DOUBLE * library[pose.object_id].diameter_m
+        if not any(
+            other.object_id == pose.object_id
+            and np.linalg.norm(_position(other) - _position(pose)) < reach_m
+            for other in chosen
+        ):
+            chosen.append(pose)
+    return [pose for pose in poses if any(pose is other for other in chosen)]
+
+
+def _position(pose: PoseEstimate) -> FloatArray:
+    return pose.T_camera_object[:3, 3]
+
+
+def _rejection(pose: PoseEstimate, reason: Reason, detail: str) -> Rejection:
+    return Rejection(pose.object_id, reason, detail, pose.detection)

@@ -1,0 +1,92 @@
+"""Measured depth against a pose: what the camera should see of a surface, and what it sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatnet_ros.errors import DataError
+from heatnet_ros.geometry import camera, se3
+from heatnet_ros.types import DepthF32, Distortion, FloatArray
+
+# a surface seen at a flatter angle than this has depth too noisy to compare
+MIN_FACING_COS = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class DepthPoints:
+    """The M surface points that face the camera and have a measured depth, camera frame.
+
+    index: (M,) into the points given. predicted_m, normals: (M, 3) of the posed surface.
+    measured_m: (M, 3), the depth at the pixel nearest to each point's projection, lifted through
+    that pixel's centre.
+    """
+
+    index: NDArray[np.intp]
+    predicted_m: FloatArray
+    normals: FloatArray
+    measured_m: FloatArray
+
+    @property
+    def residuals_m(self) -> FloatArray:
+        """Measured minus predicted z, (M,)."""
+        return np.asarray(self.measured_m[:, 2] - self.predicted_m[:, 2])
+
+
+def depth_points(
+    T_camera_object: FloatArray,
+    points_m: FloatArray,
+    normals: FloatArray,
+    depth_m: DepthF32,
+    K: FloatArray,
+    distortion: Distortion = camera.NO_DISTORTION,
+) -> DepthPoints:
+    """Pair posed surface points (N, 3), unit outward normals (N, 3), with the depth image (H, W).
+
+    Left out: points that face away from the camera (cosine < 0.2), project outside the image, or
+    have no valid depth (0, negative, NaN, Inf). Raises DataError when points and normals differ.
+    """
+    if points_m.shape != normals.shape or points_m.shape[1:] != (3,):
+        raise DataError(
+            f"Surface: expected points and normals of one shape Nx3, got {points_m.shape} and "
+            f"{normals.shape}."
+        )
+    p = se3.transform(T_camera_object, points_m)
+    n = normals @ T_camera_object[:3, :3].T
+    facing = -np.einsum("ij,ij->i", n, p) >= MIN_FACING_COS * np.linalg.norm(p, axis=1)
+    index = np.flatnonzero(facing & (p[:, 2] > 0))
+    pixels, inside = camera.round_to_pixels(
+        camera.project(p[index], K, distortion), (depth_m.shape[0], depth_m.shape[1])
+    )
+    index, pixels = index[inside], pixels[inside]
+    z = depth_m[pixels[:, 1], pixels[:, 0]].astype(np.float64)
+    valid = np.isfinite(z) & (z > 0)
+    index = index[valid]
+    measured = camera.backproject(pixels[valid].astype(np.float64), z[valid], K, distortion)
+    return DepthPoints(index, p[index], n[index], measured)
+
+
+def depth_residuals(
+    T_camera_object: FloatArray,
+    points_m: FloatArray,
+    normals: FloatArray,
+    depth_m: DepthF32,
+    K: FloatArray,
+    distortion: Distortion = camera.NO_DISTORTION,
+) -> FloatArray:
+    """Measured minus predicted z in metres, (N,), for surface points (N, 3), normals (N, 3).
+
+    NaN where ``depth_points`` leaves a point out. Raises DataError when points and normals differ.
+    """
+    seen = depth_points(T_camera_object, points_m, normals, depth_m, K, distortion)
+    residuals = np.full(len(points_m), np.nan)
+    residuals[seen.index] = seen.residuals_m
+    return residuals
+
+
+def nearest_normals(points_m: FloatArray, surface: FloatArray) -> FloatArray:
+    """Normals (N, 3) for points (N, 3): those of the nearest samples of a surface (M, 6)."""
+    distance = np.linalg.norm(points_m[:, None] - surface[None, :, :3], axis=2)
+    return np.asarray(surface[np.argmin(distance, axis=1), 3:])

@@ -1,0 +1,173 @@
+"""From a frame to poses: detect -> estimate -> refine -> gate -> name the instances. No ROS."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from heatnet_ros.config import PipelineConfig
+from heatnet_ros.engines import load_engine
+from heatnet_ros.errors import ConfigError, ModelError
+from heatnet_ros.estimators import Detector, PoseEstimator, build_detector, build_estimator
+from heatnet_ros.gate import check_depth, drop_doubles, reject
+from heatnet_ros.instances import InstanceMemory
+from heatnet_ros.manifest import check_objects, load_manifest
+from heatnet_ros.objects import ObjectLibrary, load_objects
+from heatnet_ros.refiners import build_refiner
+from heatnet_ros.resources import find_resource
+from heatnet_ros.types import Detection, Frame, PipelineResult, PoseEstimate, Rejection
+
+WARM_UP_OBJECTS = 4
+WARM_UP_SIZE_HW = (480, 640)
+
+
+class Pipeline:
+    """Runs frame after frame; remembers the last poses. Not for two threads at once."""
+
+    def __init__(
+        self,
+        config: PipelineConfig,
+        library: ObjectLibrary,
+        detector: Detector,
+        estimator: PoseEstimator,
+    ) -> None:
+        self.config, self.library = config, library
+        self._detector, self._estimator = detector, estimator
+        self._refiner = build_refiner(config.refiner, library)
+        self._instances = InstanceMemory(library)
+
+    @property
+    def engines(self) -> dict[str, str]:
+        """Network role -> backend, device and precision that really run."""
+        return {
+            "detector": self._detector.engine.description,
+            "estimator": self._estimator.engine.description,
+        }
+
+    @property
+    def needs_depth(self) -> bool:
+        """True when the estimator's network takes depth: without it there are no poses."""
+        return "depth" in self._estimator.manifest.inputs
+
+    def run(self, frame: Frame) -> PipelineResult:
+        """Find the objects of a frame. Raises EngineError or ModelError when a network fails."""
+        timings: dict[str, float] = {}
+        with _timed(timings, "detect"):
+            detections = self._detector.detect(frame)
+        with _timed(timings, "estimate"):
+            estimates = self._estimator.estimate(frame, detections)
+        rejected = [item for item in estimates if isinstance(item, Rejection)]
+        poses = [item for item in estimates if isinstance(item, PoseEstimate)]
+        with _timed(timings, "refine"):
+            poses = self._refine(frame, poses)
+        with _timed(timings, "gate"):
+            poses, faults = self._gate(frame, poses)
+            poses = self._instances.assign(poses, frame.stamp_ns)
+        return PipelineResult(
+            tuple(poses), (*rejected, *faults), tuple(detections), timings, self.engines
+        )
+
+    def _refine(self, frame: Frame, poses: list[PoseEstimate]) -> list[PoseEstimate]:
+        return poses if self._refiner is None else self._refiner.refine(frame, poses)
+
+    def _gate(
+        self, frame: Frame, poses: list[PoseEstimate]
+    ) -> tuple[list[PoseEstimate], list[Rejection]]:
+        accepted, faults = [], []
+        for pose in poses:
+            model = self.library[pose.object_id]
+            pose = check_depth(pose, frame, model)
+            fault = reject(pose, model, self.config.gate)
+            if fault is None:
+                accepted.append(pose)
+            else:
+                faults.append(fault)
+        return drop_doubles(accepted, self.library), faults
+
+    def update(self, config: PipelineConfig) -> None:
+        """Take over options that may change while it runs.
+
+        Raises ConfigError, and changes nothing, when another option differs.
+        """
+        fixed = _changed_fixed_options(self.config, config)
+        if fixed:
+            raise ConfigError(
+                f"{', '.join(fixed)} cannot change while the pipeline runs. Configure the node "
+                "again (ros2 lifecycle set ... cleanup, configure)."
+            )
+        self._detector.config = config.detector
+        self._estimator.config = config.estimator
+        self._refiner = build_refiner(config.refiner, self.library)
+        self.config = config
+
+    def reset(self) -> None:
+        """Forget the last poses: the next frame starts a new sequence."""
+        self._instances.reset()
+
+    def warm_up(self, with_depth: bool = True) -> None:
+        """Run everything on an empty image for 0 to 4 objects, so that no first frame is slow."""
+        h, w = WARM_UP_SIZE_HW
+        K = np.array([[w, 0.0, w / 2], [0.0, w, h / 2], [0.0, 0.0, 1.0]])
+        depth_m = np.ones((h, w), np.float32) if with_depth or self.needs_depth else None
+        frame = Frame(np.zeros((h, w, 3), np.uint8), K, depth_m)
+        self._detector.detect(frame)
+        box = (w / 4, h / 4, w * 3 / 4, h * 3 / 4)
+        seen = Detection(self._estimator.manifest.objects[0], box, 1.0)
+        for count in range(1, WARM_UP_OBJECTS + 1):
+            estimates = self._estimator.estimate(frame, [seen] * count)
+            poses = [item for item in estimates if isinstance(item, PoseEstimate)]
+            self._gate(frame, self._refine(frame, poses))
+
+
+def load_pipeline(config: PipelineConfig) -> Pipeline:
+    """Read objects, manifests and networks and check that they belong together.
+
+    Raises ConfigError, ModelError or EngineError with what does not fit, where, and the remedy.
+    """
+    library = load_objects(find_resource(config.objects_file, "Object library"))
+    folders = [
+        find_resource(model, f"{role} model")
+        for role, model in (
+            ("Detector", config.detector.model),
+            ("Estimator", config.estimator.model),
+        )
+    ]
+    detector_manifest, estimator_manifest = (load_manifest(folder) for folder in folders)
+    for manifest in (detector_manifest, estimator_manifest):
+        check_objects(manifest, library)
+    unknown = [name for name in detector_manifest.objects if name not in estimator_manifest.objects]
+    if unknown:
+        raise ModelError(
+            f"Detector '{detector_manifest.name}' finds {', '.join(unknown)}, which estimator "
+            f"'{estimator_manifest.name}' does not know. Set detector.model and estimator.model to "
+            "models of the same object set."
+        )
+    detector_engine = load_engine(detector_manifest.onnx_path, config.engine)
+    detector = build_detector(detector_engine, detector_manifest, config.detector)
+    estimator_engine = load_engine(estimator_manifest.onnx_path, config.engine)
+    estimator = build_estimator(estimator_engine, estimator_manifest, config.estimator, library)
+    return Pipeline(config, library, detector, estimator)
+
+
+@contextmanager
+def _timed(timings_s: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings_s[stage] = time.perf_counter() - start
+
+
+def _changed_fixed_options(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the options that differ and are not ``live``."""
+    changed = []
+    for f in dataclasses.fields(old):
+        before, after = getattr(old, f.name), getattr(new, f.name)
+        if dataclasses.is_dataclass(before):
+            changed += _changed_fixed_options(before, after, f"{prefix}{f.name}.")
+        elif before != after and not f.metadata.get("live"):
+            changed.append(prefix + f.name)
+    return changed

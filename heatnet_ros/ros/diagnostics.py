@@ -1,0 +1,67 @@
+"""diagnostic_msgs/DiagnosticArray of the node: one status for the input, one for the pipeline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Header
+
+from heatnet_ros.ros.problems import Problems, Source
+
+_PIPELINE = (Source.CONFIGURATION, Source.PIPELINE)
+
+
+def build_diagnostics(
+    node_name: str,
+    stamp: Time,
+    state: str,
+    problems: Problems,
+    values: Mapping[str, str],
+    engines: Mapping[str, str],
+) -> DiagnosticArray:
+    """Build ``<node>: input`` and ``<node>: pipeline``.
+
+    A status is ERROR, with the problem as its message, while there is one. ``values`` are those of
+    ``Statistics`` plus ``dropped``; ``engines`` maps network -> backend, device and precision.
+    """
+    present = problems.present
+    inputs = [p.message for source, p in present.items() if source not in _PIPELINE]
+    faults = [p.message for source, p in present.items() if source in _PIPELINE]
+    last = {"last_problem": "none"}
+    if problems.last is not None:
+        age = problems.seconds_since(problems.last)
+        last = {"last_problem": problems.last.message, "last_problem_age_s": f"{age:.0f}"}
+    running = {"state": state, "rss_mb": f"{resident_memory_mb():.0f}"}
+    running |= {f"engine.{role}": text for role, text in engines.items()}
+    good = f"{state}, {values['rate_hz']} Hz" if state == "active" else state
+    return DiagnosticArray(
+        header=Header(stamp=stamp),
+        status=[
+            _status(f"{node_name}: input", inputs, good, last),
+            _status(f"{node_name}: pipeline", faults, good, running | dict(values)),
+        ],
+    )
+
+
+def _status(
+    name: str, problems: list[str], good: str, values: Mapping[str, str]
+) -> DiagnosticStatus:
+    return DiagnosticStatus(
+        name=name,
+        level=DiagnosticStatus.ERROR if problems else DiagnosticStatus.OK,
+        message=" | ".join(problems) or good,
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
+
+
+def resident_memory_mb() -> float:
+    """Resident memory of this process, or 0 where the system does not tell (not Linux)."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

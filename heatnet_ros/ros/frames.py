@@ -1,0 +1,90 @@
+"""One set of ROS messages -> one Frame, or a DataError that says which topic is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from heatnet_ros.errors import DataError
+from heatnet_ros.ros.messages import (
+    camera_info_to_intrinsics,
+    compressed_to_rgb,
+    image_size_of,
+    image_to_depth_m,
+    image_to_rgb,
+    stamp_to_ns,
+)
+from heatnet_ros.types import Frame
+
+_ALIGN = (
+    "Publish depth aligned to colour (RealSense: align_depth.enable:=true, Orbbec: "
+    "depth_registration:=true) and remap depth/image_raw to it."
+)
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Resolved topic names for messages; ``depth`` is None where no depth is used."""
+
+    color: str
+    camera_info: str
+    depth: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Messages that belong together; ``received_s`` is monotonic, when the set was complete."""
+
+    color: Image | CompressedImage
+    depth: Image | None
+    info: CameraInfo
+    received_s: float
+
+
+def build_frame(images: ImageSet, topics: Topics, rectified: bool) -> Frame:
+    """Convert and check. Raises DataError with topic, expected, got and remedy."""
+    color, info = images.color, images.info
+    _check_frame_id(color.header.frame_id, info.header.frame_id, topics.color, topics.camera_info)
+    K, distortion = camera_info_to_intrinsics(info, rectified, topics.camera_info)
+    if isinstance(color, CompressedImage):
+        rgb = compressed_to_rgb(color, topics.color)
+    else:
+        rgb = image_to_rgb(color, topics.color)
+    size = (rgb.shape[1], rgb.shape[0])
+    if image_size_of(info) != size:
+        raise DataError(
+            f"{topics.camera_info}: describes a {_text(image_size_of(info))} image, {topics.color} "
+            f"is {_text(size)}. Publish the CameraInfo of this resolution (and its binning, ROI)."
+        )
+    depth_m = None
+    if images.depth is not None and topics.depth is not None:
+        depth = images.depth
+        _check_frame_id(color.header.frame_id, depth.header.frame_id, topics.color, topics.depth)
+        if (depth.width, depth.height) != size:
+            raise DataError(
+                f"{topics.depth}: depth is {_text((depth.width, depth.height))}, {topics.color} is "
+                f"{_text(size)}; expected the same size. {_ALIGN}"
+            )
+        depth_m = image_to_depth_m(depth, topics.depth)
+    return Frame(
+        rgb=rgb,
+        K=K,
+        depth_m=depth_m,
+        distortion=distortion,
+        stamp_ns=stamp_to_ns(color.header.stamp),
+        frame_id=color.header.frame_id,
+    )
+
+
+def _check_frame_id(color: str, other: str, color_topic: str, topic: str) -> None:
+    if color == other:
+        return
+    remedy = "Remap camera_info to the colour camera's." if "info" in topic else _ALIGN
+    raise DataError(
+        f"{topic}: frame_id is '{other}', {color_topic} has '{color}'; expected the same. {remedy}"
+    )
+
+
+def _text(size_wh: tuple[int, int]) -> str:
+    return f"{size_wh[0]}x{size_wh[1]}"

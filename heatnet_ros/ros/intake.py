@@ -1,0 +1,208 @@
+"""From subscription callbacks to the mailbox: pairs colour with depth, notices what is missing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from heatnet_ros.ros.frames import ImageSet, Topics
+from heatnet_ros.ros.mailbox import Mailbox
+from heatnet_ros.ros.messages import stamp_to_ns
+from heatnet_ros.ros.node_config import NodeConfig
+from heatnet_ros.ros.problems import Problems, Source
+from heatnet_ros.ros.statistics import Statistics
+from heatnet_ros.ros.sync import ApproximateTimeSynchronizer, SimpleFilter
+
+# A stamp this much older than the newest means that the clock was set back (a bag that starts
+# again, a simulation that is reset); a smaller step is a message overtaken on its way.
+_CLOCK_RESET_NS = 500_000_000
+# more than this share lost on the way is no accident
+_MAX_LOST = 0.1
+_LARGE_FRAMES = (
+    "Images larger than the sender's shared memory (Fast DDS: 0.5 MB) get lost: start the camera "
+    "with FASTRTPS_DEFAULT_PROFILES_FILE set to heatnet_ros' config/fastdds_large_frames.xml."
+)
+
+
+class Intake:
+    """Takes messages in, in the executor's thread; every callback only stores.
+
+    ``count_publishers``: topic -> number of publishers, to tell silence from a wrong topic name.
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        config: NodeConfig,
+        mailbox: Mailbox[ImageSet],
+        problems: Problems,
+        statistics: Statistics,
+        count_publishers: Callable[[str], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self._topics, self._mailbox = topics, mailbox
+        self._problems, self._statistics = problems, statistics
+        self._count_publishers, self._clock = count_publishers, clock
+        self._info: CameraInfo | None = None
+        self._newest_ns: dict[str, int] = {}
+        self._seen_s = dict.fromkeys(("color", "depth", "info", "set"), clock())
+        self._unpaired = 0
+        self._arrived, self._lost = Counter[str](), Counter[str]()  # since the last check
+        self._incompatible: dict[str, tuple[float, str]] = {}
+        self._start_pairing()
+
+    def _start_pairing(self) -> None:
+        self._color, self._depth = SimpleFilter(), SimpleFilter()
+        if self._topics.depth is None:
+            self._color.registerCallback(self._on_set)
+            return
+        self._pairs = ApproximateTimeSynchronizer(
+            [self._color, self._depth], self.config.sync_queue, self.config.sync_slop_s
+        )
+        self._pairs.registerCallback(self._on_set)
+
+    def on_camera_info(self, message: CameraInfo) -> None:
+        """Keep the latest calibration."""
+        self._info = message
+        self._seen_s["info"] = self._clock()
+
+    def on_color(self, message: Image | CompressedImage) -> None:
+        """A colour image arrived."""
+        self._seen_s["color"] = self._clock()
+        self._arrived[self._topics.color] += 1
+        self._statistics.count("received")
+        if self._is_in_order("color", message):
+            self._unpaired += 1
+            self._color.signalMessage(message)
+
+    def on_depth(self, message: Image) -> None:
+        """A depth image arrived."""
+        self._seen_s["depth"] = self._clock()
+        self._arrived[str(self._topics.depth)] += 1
+        self._statistics.count("received_depth")
+        if self._is_in_order("depth", message):
+            self._depth.signalMessage(message)
+
+    def on_incompatible_qos(self, stream: str, topic: str, policy: str) -> None:
+        """A publisher of ``stream`` (color, depth, info) offers less than this node asks for."""
+        message = (
+            f"{topic}: a publisher's QoS is incompatible in {policy}, nothing from it arrives. Set "
+            f"the parameter 'qos_overrides.{topic}.subscription.{policy.lower()}' to what it "
+            "offers (reliability: best_effort and durability: volatile match every publisher)."
+        )
+        self._incompatible[stream] = (self._clock(), message)
+        self._problems.report(Source.QOS, message)
+
+    def on_lost(self, topic: str, number: int) -> None:
+        """The middleware knows of messages that were sent and did not arrive."""
+        self._statistics.count("lost", number)
+        self._lost[topic] += number
+
+    def _is_in_order(self, topic: str, message: Any) -> bool:
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        newest_ns = self._newest_ns.get(topic, stamp_ns)
+        if stamp_ns < newest_ns - _CLOCK_RESET_NS:
+            # message_filters forgets by stamp and would throw all new messages away for ever
+            self._newest_ns.clear()
+            self._start_pairing()
+            self._statistics.count("clock_resets")
+        elif stamp_ns < newest_ns:
+            self._statistics.count("out_of_order")
+            return False
+        self._newest_ns[topic] = stamp_ns
+        return True
+
+    def _on_set(self, color: Image | CompressedImage, depth: Image | None = None) -> None:
+        now = self._clock()
+        self._seen_s["set"] = now
+        self._statistics.count("sync_losses", max(self._unpaired - 1, 0))
+        self._unpaired = 0
+        if self._info is not None:
+            self._mailbox.put(ImageSet(color, depth, self._info, now))
+
+    def check(self) -> None:
+        """Report what did not come for too long, clear what came; call it about once a second."""
+        now = self._clock()
+        waiting = self.config.sync_queue
+        if self._unpaired > waiting:  # what left the queue alone finds no partner any more
+            self._statistics.count("sync_losses", self._unpaired - waiting)
+            self._unpaired = waiting
+        silent_s = {name: now - seen for name, seen in self._seen_s.items()}
+        limit, topics = self.config.input_timeout_s, self._topics
+        losses = self._describe_losses()
+        self._set(Source.LOSS, bool(losses), lambda: f"{losses} {_LARGE_FRAMES}")
+        for stream, (since_s, _) in list(self._incompatible.items()):
+            if self._seen_s[stream] > since_s:
+                del self._incompatible[stream]  # another publisher, or it was mended
+        self._set(Source.QOS, bool(self._incompatible), self._qos_message)
+        color_missing = silent_s["color"] > limit
+        self._set(Source.COLOR, color_missing, lambda: self._silence(topics.color, limit))
+        info_missing = self._info is None and silent_s["info"] > limit and not color_missing
+        self._set(Source.CAMERA_INFO, info_missing, lambda: self._no_info(limit))
+        if topics.depth is None:
+            return
+        depth_missing = silent_s["depth"] > self.config.depth_timeout_s
+        self._set(Source.DEPTH, depth_missing, self._no_depth)
+        both_come = silent_s["color"] < 1.0 and silent_s["depth"] < 1.0
+        self._set(Source.SYNC, both_come and silent_s["set"] > limit, self._no_pairs)
+
+    def _set(self, source: Source, wrong: bool, describe: Callable[[], str]) -> None:
+        if wrong:
+            self._problems.report(source, describe())
+        else:
+            self._problems.clear(source)
+
+    def _describe_losses(self) -> str:
+        found = []
+        for topic, lost in self._lost.items():
+            sent = lost + self._arrived[topic]
+            if lost > max(2, _MAX_LOST * sent):
+                found.append(f"{topic}: {lost} of the last {sent} messages were lost on their way.")
+        self._lost.clear()
+        self._arrived.clear()
+        return " ".join(found)
+
+    def _qos_message(self) -> str:
+        return " ".join(message for _, message in self._incompatible.values())
+
+    def _silence(self, topic: str, limit_s: float) -> str:
+        number = self._count_publishers(topic)
+        if number == 0:
+            return (
+                f"{topic}: nobody publishes, nothing came for {limit_s:g} s. Start the camera or "
+                "remap the topic (see `ros2 topic list`)."
+            )
+        return (
+            f"{topic}: {number} publisher(s), but nothing came for {limit_s:g} s. Check with `ros2 "
+            f"topic hz`. {_LARGE_FRAMES}"
+        )
+
+    def _no_info(self, limit_s: float) -> str:
+        return (
+            f"{self._topics.camera_info}: no CameraInfo for {limit_s:g} s while images come; "
+            f"{self._count_publishers(self._topics.camera_info)} publisher(s). Without calibration "
+            "there is no pose: remap camera_info to the topic beside the colour image."
+        )
+
+    def _no_depth(self) -> str:
+        topic = str(self._topics.depth)
+        return (
+            f"{topic}: no depth image for {self.config.depth_timeout_s:g} s, "
+            f"{self._count_publishers(topic)} publisher(s); expected depth aligned to "
+            f"{self._topics.color}. Switch it on (RealSense: align_depth.enable:=true), remap the "
+            "topic, or use a model without depth and use_depth: false. No pose until then."
+        )
+
+    def _no_pairs(self) -> str:
+        color_ns, depth_ns = (self._newest_ns.get(t, 0) for t in ("color", "depth"))
+        return (
+            f"{self._topics.color} and {self._topics.depth} both come, but no two stamps are "
+            f"within {self.config.sync_slop_s:g} s; the newest differ by "
+            f"{(color_ns - depth_ns) / 1e9:.3f} s. Synchronise the camera's streams (RealSense: "
+            "enable_sync:=true) or raise sync_slop_s."
+        )

@@ -1,0 +1,129 @@
+"""Poses -> visualization_msgs/MarkerArray: mesh or cuboid, axes, label; no stale ones in RViz."""
+
+from __future__ import annotations
+
+import colorsys
+import itertools
+from pathlib import Path
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import Point, Pose
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+
+from heatnet_ros.geometry.se3 import quaternion_from_rotation
+from heatnet_ros.objects import ObjectLibrary, ObjectModel
+from heatnet_ros.types import FloatArray, PoseEstimate
+
+_AXIS_COLORS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+_MESH_FORMATS = (".ply", ".obj", ".stl", ".dae")
+
+
+def pose_to_message(T_a_b: FloatArray) -> Pose:
+    """4x4 in metres -> geometry_msgs/Pose."""
+    message = Pose()
+    position, orientation = message.position, message.orientation
+    position.x, position.y, position.z = map(float, T_a_b[:3, 3])
+    quaternion = quaternion_from_rotation(T_a_b[:3, :3])
+    orientation.x, orientation.y, orientation.z, orientation.w = map(float, quaternion)
+    return message
+
+
+class MarkerBuilder:
+    """Builds the markers of each frame and the DELETE of those that were there before.
+
+    Namespaces are ``<object>/shape``, ``<object>/axes`` and ``<object>/label``; the marker's id is
+    the pose's instance.
+    """
+
+    def __init__(self, library: ObjectLibrary) -> None:
+        self._library = library
+        self._shown: set[tuple[str, int]] = set()
+        names = list(library.objects)
+        self._colors = {
+            name: colorsys.hsv_to_rgb(i / len(names), 0.8, 0.9) for i, name in enumerate(names)
+        }
+        # looked up once: a file system call per marker and frame would be waste
+        self._meshes = {name: _mesh_uri(model) for name, model in library.objects.items()}
+
+    def build(
+        self, poses: tuple[PoseEstimate, ...], header: Header, lifetime_s: float
+    ) -> MarkerArray:
+        """Markers of ``poses``; ``lifetime_s`` 0 keeps them until they are deleted."""
+        markers: list[Marker] = []
+        for pose in poses:
+            markers += [self._shape(pose), _axes(pose, self._library[pose.object_id])]
+            markers.append(_label(pose))
+        whole, part = divmod(round(lifetime_s * 1e9), 1_000_000_000)
+        for marker in markers:
+            marker.header = header
+            marker.lifetime = Duration(sec=whole, nanosec=part)
+        shown = {(marker.ns, marker.id) for marker in markers}
+        for ns, number in sorted(self._shown - shown):
+            markers.append(Marker(header=header, ns=ns, id=number, action=Marker.DELETE))
+        self._shown = shown
+        return MarkerArray(markers=markers)
+
+    def clear(self) -> MarkerArray:
+        """One DELETEALL, for when the node stops."""
+        self._shown = set()
+        return MarkerArray(markers=[Marker(action=Marker.DELETEALL)])
+
+    def _shape(self, pose: PoseEstimate) -> Marker:
+        model, uri = self._library[pose.object_id], self._meshes[pose.object_id]
+        marker = _marker(pose, "shape")
+        r, g, b = self._colors[pose.object_id]
+        marker.color = ColorRGBA(r=r, g=g, b=b, a=0.6)
+        if uri is not None:
+            marker.type, marker.mesh_resource = Marker.MESH_RESOURCE, uri
+            scale = 1e-3 if model.mesh_unit == "mm" else 1.0
+            marker.scale.x = marker.scale.y = marker.scale.z = scale
+            return marker
+        marker.type, marker.scale.x = Marker.LINE_LIST, 0.02 * model.diameter_m
+        marker.points = [_point(corner) for corner in _cuboid_edges(model.bounds_m)]
+        return marker
+
+
+def _marker(pose: PoseEstimate, part: str) -> Marker:
+    marker = Marker(ns=f"{pose.object_id}/{part}", id=pose.instance, action=Marker.ADD)
+    marker.pose = pose_to_message(pose.T_camera_object)
+    return marker
+
+
+def _axes(pose: PoseEstimate, model: ObjectModel) -> Marker:
+    marker = _marker(pose, "axes")
+    marker.type, marker.scale.x = Marker.LINE_LIST, 0.03 * model.diameter_m
+    for axis, (r, g, b) in enumerate(_AXIS_COLORS):
+        marker.points += [Point(), _point(np.eye(3)[axis] * 0.6 * model.diameter_m)]
+        marker.colors += [ColorRGBA(r=r, g=g, b=b, a=1.0)] * 2
+    return marker
+
+
+def _label(pose: PoseEstimate) -> Marker:
+    marker = _marker(pose, "label")
+    marker.type, marker.text = Marker.TEXT_VIEW_FACING, f"{pose.object_id} {pose.instance}"
+    marker.scale.z = 0.03
+    marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+    return marker
+
+
+def _mesh_uri(model: ObjectModel) -> str | None:
+    path: Path | None = model.mesh_path
+    if path is None or path.suffix.lower() not in _MESH_FORMATS or not path.exists():
+        return None
+    return path.resolve().as_uri()
+
+
+def _cuboid_edges(bounds_m: FloatArray) -> list[FloatArray]:
+    """The 12 edges of a box as 24 points."""
+    points: list[FloatArray] = []
+    corners = list(itertools.product((0, 1), repeat=3))
+    for a, b in itertools.combinations(corners, 2):
+        if sum(i != j for i, j in zip(a, b, strict=True)) == 1:
+            points += [bounds_m[list(c), range(3)] for c in (a, b)]
+    return points
+
+
+def _point(xyz_m: FloatArray) -> Point:
+    return Point(x=float(xyz_m[0]), y=float(xyz_m[1]), z=float(xyz_m[2]))

@@ -1,0 +1,202 @@
+"""sensor_msgs -> arrays. Every error names the topic, what was expected, what came and the remedy.
+
+Depth (REP-118): 32FC1 metres, 16UC1 or mono16 millimetres. Millimetres become metres here.
+"""
+
+from __future__ import annotations
+
+import array
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from heatnet_ros.errors import DataError
+from heatnet_ros.geometry.camera import scale_points
+from heatnet_ros.types import DepthF32, Distortion, FloatArray, ImageU8
+
+_COLOR_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
+_TO_RGB = {
+    "bgr8": cv2.COLOR_BGR2RGB,
+    "rgba8": cv2.COLOR_RGBA2RGB,
+    "bgra8": cv2.COLOR_BGRA2RGB,
+    "mono8": cv2.COLOR_GRAY2RGB,
+}
+_DEPTH_TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
+# 32FC1 whose median is beyond any camera's range holds millimetres
+_MAX_MEDIAN_DEPTH_M = 100.0
+_ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
+
+
+def stamp_to_ns(stamp: Any) -> int:
+    """builtin_interfaces/Time -> nanoseconds."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def image_to_rgb(message: Image, topic: str) -> ImageU8:
+    """Colour image -> HxWx3 uint8 RGB; rgb8 is not copied.
+
+    Raises DataError on truncated data, a step smaller than the row or an unknown encoding.
+    """
+    channels = _COLOR_CHANNELS.get(message.encoding)
+    if channels is None:
+        return _convert_by_cv_bridge(message, "rgb8", topic, ", ".join(_COLOR_CHANNELS))
+    pixels = _view(message, np.dtype(np.uint8), channels, topic)
+    if message.encoding == "rgb8":
+        return np.ascontiguousarray(pixels)
+    return np.asarray(cv2.cvtColor(pixels, _TO_RGB[message.encoding]), np.uint8)
+
+
+def compressed_to_rgb(message: CompressedImage, topic: str) -> ImageU8:
+    """JPEG or PNG -> HxWx3 uint8 RGB. Raises DataError on damaged or truncated data."""
+    data = np.frombuffer(message.data, np.uint8)
+    content = data.tobytes()
+    ending = _ENDINGS.get(content[:2])
+    # OpenCV fills the rest of a truncated JPEG with grey and reports nothing
+    complete = ending is not None and ending in content[-64:]
+    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if complete else None
+    if bgr is None:
+        fault = "are truncated or damaged" if ending else "begin like neither"
+        raise DataError(
+            f"{topic}: expected a whole JPEG or PNG, got {len(data)} bytes of format "
+            f"'{message.format}' that {fault}. Check the publisher's image_transport and the link."
+        )
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def image_to_depth_m(message: Image, topic: str) -> DepthF32:
+    """Depth image -> HxW float32 metres, invalid pixels 0, NaN or Inf; native 32FC1 is not copied.
+
+    Raises DataError on truncated data, a wrong step, an unknown encoding, depth without a single
+    valid pixel, or 32FC1 in millimetres.
+    """
+    kind = _DEPTH_TYPES.get(message.encoding)
+    if kind is None:
+        values = _convert_by_cv_bridge(message, "passthrough", topic, ", ".join(_DEPTH_TYPES))
+        if values.ndim != 2 or values.dtype not in (np.uint16, np.float32):
+            raise DataError(
+                f"{topic}: encoding '{message.encoding}' is no depth; expected one of "
+                f"{', '.join(_DEPTH_TYPES)}. Remap depth/image_raw to the aligned depth topic."
+            )
+    else:
+        order = ">" if message.is_bigendian else "<"
+        values = _view(message, np.dtype(order + kind), 1, topic)
+    if values.dtype.kind == "u":
+        depth = values.astype(np.float32)
+        depth *= np.float32(1e-3)
+    else:
+        depth = values.astype(np.float32, copy=False)
+    _check_depth(depth, topic)
+    return depth
+
+
+def _check_depth(depth_m: DepthF32, topic: str) -> None:
+    valid = np.isfinite(depth_m) & (depth_m > 0)
+    if not valid.any():
+        raise DataError(
+            f"{topic}: depth has no valid pixel, all {depth_m.size} are 0, NaN or Inf. Expected "
+            "distances. Check the camera's range, its emitter and that nothing covers it."
+        )
+    median = float(np.median(depth_m[::8, ::8][valid[::8, ::8]])) if valid[::8, ::8].any() else 0.0
+    if median > _MAX_MEDIAN_DEPTH_M:
+        raise DataError(
+            f"{topic}: the median depth is {median:.0f} m; 32FC1 must be metres (REP-118). Are "
+            "these millimetres? Publish metres, or 16UC1."
+        )
+
+
+def _view(message: Image, dtype: np.dtype[Any], channels: int, topic: str) -> NDArray[np.generic]:
+    """HxW or HxWxC view of the data; padding at the end of rows is skipped."""
+    height, width, step = message.height, message.width, message.step
+    row = width * channels * dtype.itemsize
+    if height == 0 or width == 0:
+        raise DataError(f"{topic}: image is empty ({width}x{height}). Check the camera driver.")
+    if step < row:
+        raise DataError(
+            f"{topic}: step is {step}, expected at least {row} bytes for {width} pixels of "
+            f"'{message.encoding}'. The publisher fills the message wrongly."
+        )
+    expected = step * (height - 1) + row
+    if len(message.data) < expected:
+        raise DataError(
+            f"{topic}: image data is truncated, got {len(message.data)} bytes, expected {expected} "
+            f"for {width}x{height} '{message.encoding}' with step {step}. Check the publisher."
+        )
+    shape: tuple[int, ...] = (height, width)
+    strides: tuple[int, ...] = (step, channels * dtype.itemsize)
+    if channels > 1:
+        shape, strides = (*shape, channels), (*strides, dtype.itemsize)
+    return np.ndarray(shape, dtype, buffer=message.data, strides=strides)
+
+
+def _convert_by_cv_bridge(message: Image, encoding: str, topic: str, known: str) -> NDArray[Any]:
+    """Unusual encodings go through cv_bridge where it is installed."""
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except ImportError:
+        raise DataError(
+            f"{topic}: encoding '{message.encoding}' needs cv_bridge, which is not installed; "
+            f"without it: {known}. Install ros-$ROS_DISTRO-cv-bridge or change the encoding "
+            "(or the topic: is depth remapped to colour?)."
+        ) from None
+    try:
+        return np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding=encoding))
+    except CvBridgeError as error:
+        raise DataError(
+            f"{topic}: cv_bridge cannot convert '{message.encoding}' to '{encoding}': {error}. "
+            f"Publish one of {known}."
+        ) from error
+
+
+def camera_info_to_intrinsics(
+    info: CameraInfo, rectified: bool, topic: str
+) -> tuple[FloatArray, Distortion]:
+    """CameraInfo -> (3x3 K of the image as published, distortion); binning and ROI applied.
+
+    ``rectified``: P and no distortion, else K and D. Raises DataError where uncalibrated.
+    """
+    K = np.array(info.p if rectified else info.k, np.float64).reshape(3, -1)
+    name = "P" if rectified else "K"
+    if not (np.all(np.isfinite(K)) and K[0, 0] > 0 and K[1, 1] > 0):
+        raise DataError(
+            f"{topic}: {name} has focal lengths {K[0, 0]:g}, {K[1, 1]:g}, expected > 0: the camera "
+            "is uncalibrated. Calibrate it (camera_calibration) or load its calibration file"
+            + (", or set rectified: false." if rectified else ".")
+        )
+    if rectified and np.any(K[:, 3] != 0):
+        raise DataError(
+            f"{topic}: P has the offset {K[:, 3].tolist()}, expected 0: this is the second camera "
+            "of a stereo pair. Use the first camera's image and camera_info."
+        )
+    K = K[:, :3].copy()
+    for axis, (offset, binning) in enumerate(
+        ((info.roi.x_offset, info.binning_x), (info.roi.y_offset, info.binning_y))
+    ):
+        scale = 1.0 / max(binning, 1)
+        K[axis, axis] *= scale
+        K[axis, 2] = scale_points(K[axis, 2] - offset, scale)
+    if rectified or not len(info.d):
+        return K, Distortion()
+    try:
+        return K, Distortion(info.distortion_model, tuple(info.d))
+    except DataError as error:
+        raise DataError(f"{topic}: {error}") from error
+
+
+def image_size_of(info: CameraInfo) -> tuple[int, int]:
+    """Width and height of the image that a CameraInfo describes, after ROI and binning."""
+    width = info.roi.width or info.width
+    height = info.roi.height or info.height
+    return width // max(info.binning_x, 1), height // max(info.binning_y, 1)
+
+
+def array_to_image(pixels: NDArray[np.generic], encoding: str) -> Image:
+    """HxW or HxWxC array -> Image; the caller sets the header."""
+    pixels = np.ascontiguousarray(pixels)
+    message = Image(encoding=encoding, height=pixels.shape[0], width=pixels.shape[1])
+    message.step = pixels.strides[0]
+    # array.array is what the setter takes without checking every byte in Python
+    message.data = array.array("B", pixels.tobytes())
+    return message

@@ -1,0 +1,307 @@
+"""The lifecycle node ``pose_node``: wiring only.
+
+Topics in (relative, remappable): ``color/image_raw`` (or ``color/image_raw/compressed``),
+``depth/image_raw``, ``color/camera_info``. Out: see ``publishers.py``, and ``/diagnostics``.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import (
+    QoSPolicyKind,
+    QoSProfile,
+    QoSReliabilityPolicy,
+    qos_policy_name_from_kind,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from heatnet_ros.config import PipelineConfig
+from heatnet_ros.errors import ConfigError, HeatnetError
+from heatnet_ros.pipeline import Pipeline, load_pipeline
+from heatnet_ros.ros.diagnostics import build_diagnostics
+from heatnet_ros.ros.frames import ImageSet, Topics
+from heatnet_ros.ros.intake import Intake
+from heatnet_ros.ros.mailbox import Mailbox
+from heatnet_ros.ros.node_config import NodeConfig
+from heatnet_ros.ros.params import NodeParameters
+from heatnet_ros.ros.problems import Problems, Source
+from heatnet_ros.ros.publishers import ResultPublishers
+from heatnet_ros.ros.statistics import Statistics
+from heatnet_ros.ros.worker import Worker
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+_QOS_OVERRIDES = QoSOverridingOptions(
+    (
+        QoSPolicyKind.HISTORY,
+        QoSPolicyKind.DEPTH,
+        QoSPolicyKind.RELIABILITY,
+        QoSPolicyKind.DURABILITY,
+    )
+)
+
+
+@dataclass
+class _Configured:
+    """What exists from configure to cleanup."""
+
+    config: NodeConfig
+    pipeline: Pipeline
+    topics: Topics
+    publishers: ResultPublishers
+
+
+@dataclass
+class _Active:
+    """What exists from activate to deactivate."""
+
+    mailbox: Mailbox[ImageSet]
+    worker: Worker
+    intake: Intake
+    subscriptions: list[Subscription]
+
+
+class PoseNode(LifecycleNode):  # type: ignore[misc]
+    """6D poses of known objects. ``pipeline_loader`` builds the pipeline when configuring."""
+
+    def __init__(
+        self, pipeline_loader: Callable[[PipelineConfig], Pipeline] = load_pipeline, **options: Any
+    ) -> None:
+        super().__init__(
+            "pose_node", automatically_declare_parameters_from_overrides=True, **options
+        )
+        self._load = pipeline_loader
+        self._configured: _Configured | None = None
+        self._active: _Active | None = None
+        self._statistics = Statistics()
+        self._problems = Problems(self.get_logger().error, self.get_logger().info)
+        self._options = NodeParameters(self)
+        for warning in self._options.warnings:
+            self.get_logger().warning(warning)
+        self.add_on_set_parameters_callback(self._on_parameters)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # not the ROS clock: a simulation that stands still must not silence the diagnostics
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._report, clock=steady)
+        self._start_timer = self.create_timer(0.0, self._autostart, clock=steady)
+
+    def _autostart(self) -> None:
+        self.destroy_timer(self._start_timer)
+        if self.get_parameter("autostart").value and self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and warm up the pipeline; FAILURE with a message leaves the node unconfigured."""
+        started_s = time.monotonic()
+        self._problems.forget()
+        try:
+            self._configured = self._build()
+        except HeatnetError as error:
+            self._problems.report(Source.CONFIGURATION, f"Cannot configure: {error}")
+        except Exception:  # whatever it is, the node stays alive and says it
+            self._problems.report(
+                Source.CONFIGURATION, f"Cannot configure, unexpectedly: {traceback.format_exc()}"
+            )
+        if self._configured is None:
+            self._report()
+            return FAILURE
+        pipeline, topics = self._configured.pipeline, self._configured.topics
+        engines = ", ".join(f"{role}: {text}" for role, text in pipeline.engines.items())
+        self.get_logger().info(
+            f"Configured in {time.monotonic() - started_s:.1f} s. {engines}. Objects: "
+            f"{', '.join(pipeline.library.objects)}. Depth: {topics.depth or 'not used'}."
+        )
+        return super().on_configure(state)
+
+    def _build(self) -> _Configured:
+        self._options.raise_errors()
+        config, pipeline_config = self._options.read()
+        pipeline = self._load(pipeline_config)
+        if pipeline.needs_depth and config.use_depth == "false":
+            raise ConfigError(
+                f"use_depth is false, but the model {pipeline_config.estimator.model} needs depth. "
+                "Set use_depth to auto, or take a model without depth."
+            )
+        use_depth = pipeline.needs_depth or config.use_depth == "true"
+        color = self.resolve_topic_name("color/image_raw")
+        topics = Topics(
+            # as image_transport names it: below the remapped base topic
+            color=f"{color}/compressed" if config.color_transport == "compressed" else color,
+            camera_info=self.resolve_topic_name("color/camera_info"),
+            depth=self.resolve_topic_name("depth/image_raw") if use_depth else None,
+        )
+        pipeline.warm_up(with_depth=use_depth)
+        return _Configured(config, pipeline, topics, ResultPublishers(self, pipeline.library))
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the worker and subscribe."""
+        assert self._configured is not None  # the state machine sees to it
+        super().on_activate(state)  # publishers first: the first frame's poses must get out
+        self._statistics = Statistics()
+        try:
+            self._active = self._start(self._configured)
+            self._subscribe(self._active, self._configured)
+        except Exception as error:  # a wrong QoS override raises what it likes
+            self._stop()
+            super().on_deactivate(state)
+            self._problems.report(Source.CONFIGURATION, f"Cannot subscribe: {error}")
+            return FAILURE
+        self._problems.clear(Source.CONFIGURATION)
+        return SUCCESS
+
+    def _start(self, configured: _Configured) -> _Active:
+        mailbox: Mailbox[ImageSet] = Mailbox()
+        worker = Worker(
+            configured.pipeline,
+            mailbox,
+            configured.topics,
+            configured.config,
+            configured.publishers.publish,
+            lambda: int(self.get_clock().now().nanoseconds),
+            self._problems,
+            self._statistics,
+        )
+        intake = Intake(
+            configured.topics,
+            configured.config,
+            mailbox,
+            self._problems,
+            self._statistics,
+            self.count_publishers,
+        )
+        worker.start()
+        return _Active(mailbox, worker, intake, [])
+
+    def _subscribe(self, active: _Active, configured: _Configured) -> None:
+        intake, topics = active.intake, configured.topics
+        compressed = configured.config.color_transport == "compressed"
+        color_type = CompressedImage if compressed else Image
+        wanted = [
+            ("info", CameraInfo, topics.camera_info, intake.on_camera_info),
+            ("color", color_type, topics.color, intake.on_color),
+        ]
+        if topics.depth is not None:
+            wanted.append(("depth", Image, topics.depth, intake.on_depth))
+        for stream, kind, topic, callback in wanted:
+            # best effort matches every publisher; a slow worker never makes this queue grow
+            qos = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+            events = self._event_callbacks(intake, stream, topic)
+            active.subscriptions.append(
+                self.create_subscription(
+                    kind,
+                    topic,
+                    callback,
+                    qos,
+                    event_callbacks=events,
+                    qos_overriding_options=_QOS_OVERRIDES,
+                )
+            )
+
+    def _event_callbacks(
+        self, intake: Intake, stream: str, topic: str
+    ) -> SubscriptionEventCallbacks:
+        return SubscriptionEventCallbacks(
+            incompatible_qos=lambda event: intake.on_incompatible_qos(
+                stream, topic, qos_policy_name_from_kind(event.last_policy_kind)
+            ),
+            message_lost=lambda event: intake.on_lost(topic, event.total_count_change),
+        )
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe, finish the frame in work, take the markers away."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Drop the pipeline and the output topics."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """From any state: leave no thread, no subscription, no output topic."""
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Back to unconfigured, whatever went wrong in a transition."""
+        self._release()
+        return super().on_error(state)
+
+    def _stop(self) -> None:
+        active, self._active = self._active, None
+        if active is None:
+            return
+        for subscription in active.subscriptions:
+            self.destroy_subscription(subscription)
+        active.worker.stop()
+        self._problems.forget()
+        if self._configured is not None and self.context.ok():
+            self._configured.publishers.clear()
+
+    def _release(self) -> None:
+        self._stop()
+        configured, self._configured = self._configured, None
+        if configured is not None:
+            configured.publishers.destroy()
+
+    def destroy_node(self) -> None:
+        """Stop the worker first: it must not publish through what is gone."""
+        self._release()
+        super().destroy_node()
+
+    def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        configured = self._configured
+        result, changes = self._options.check_changes(parameters, configured is not None)
+        if configured is not None and result.successful and changes:
+            configured.config, pipeline_config = self._options.read(changes)
+            configured.pipeline.update(pipeline_config)
+            if self._active is not None:
+                self._active.worker.config = configured.config
+                self._active.intake.config = configured.config
+        return result
+
+    def _report(self) -> None:
+        """Publish diagnostics; once a second, and when configuring fails."""
+        active, configured = self._active, self._configured
+        if active is not None:
+            active.intake.check()
+        state = "active" if active else "inactive" if configured else "unconfigured"
+        values = self._statistics.values()
+        values["dropped"] = str(active.mailbox.dropped if active else 0)
+        self._diagnostics.publish(
+            build_diagnostics(
+                self.get_fully_qualified_name().lstrip("/"),
+                self.get_clock().now().to_msg(),
+                state,
+                self._problems,
+                values,
+                configured.pipeline.engines if configured else {},
+            )
+        )
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point of ``ros2 run heatnet_ros pose_node``."""
+    rclpy.init(args=args)
+    node = PoseNode()
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()

@@ -1,0 +1,83 @@
+"""Approximate time synchronisation: message_filters where ROS has it, else its small equivalent.
+
+``message_filters`` is not on PyPI. ``ApproximateTimeSynchronizer`` and ``SimpleFilter`` of this
+module are the installed ones or, with the same interface, the ones below.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["ApproximateTimeSynchronizer", "SimpleFilter"]
+
+Callback = Callable[..., None]
+
+
+class OwnSimpleFilter:
+    """A source of messages: ``signalMessage`` calls what was given to ``registerCallback``."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[int, tuple[Callback, tuple[Any, ...]]] = {}
+
+    def registerCallback(self, callback: Callback, *args: Any) -> int:
+        """Call ``callback(*messages, *args)`` for every message; returns the connection's id."""
+        connection = len(self._callbacks)
+        self._callbacks[connection] = (callback, args)
+        return connection
+
+    def signalMessage(self, *messages: Any) -> None:
+        """Hand one message (or one synchronised set) on."""
+        for callback, args in list(self._callbacks.values()):
+            callback(*messages, *args)
+
+
+class OwnApproximateTimeSynchronizer(OwnSimpleFilter):
+    """Groups messages of several filters whose header stamps differ by less than ``slop`` seconds.
+
+    Costs O(queue) a message. An arriving message is grouped with the nearest waiting message of
+    every other filter; what is older than a group can find no partner any more and is forgotten.
+    Queues forget by arrival, not by stamp, so it goes on by itself when the clock is set back.
+    Callbacks run outside the lock: one that raises or blocks locks nobody out.
+    """
+
+    def __init__(self, fs: Sequence[Any], queue_size: int, slop: float) -> None:
+        super().__init__()
+        self._slop_ns = round(slop * 1e9)
+        self._lock = threading.Lock()
+        self._queues: list[deque[tuple[int, Any]]] = [deque(maxlen=queue_size) for _ in fs]
+        for index, source in enumerate(fs):
+            source.registerCallback(self._add, index)
+
+    def _add(self, message: Any, index: int) -> None:
+        stamp = message.header.stamp
+        with self._lock:
+            group = self._match(index, stamp.sec * 1_000_000_000 + stamp.nanosec, message)
+        if group is not None:
+            self.signalMessage(*group)
+
+    def _match(self, index: int, stamp_ns: int, message: Any) -> list[Any] | None:
+        group: list[tuple[int, Any]] = []
+        for i, queue in enumerate(self._queues):
+            if i == index:
+                group.append((stamp_ns, message))
+            elif queue:
+                group.append(min(queue, key=lambda item: abs(item[0] - stamp_ns)))
+        stamps = [item[0] for item in group]
+        if len(group) < len(self._queues) or max(stamps) - min(stamps) >= self._slop_ns:
+            self._queues[index].append((stamp_ns, message))
+            return None
+        for queue, used in zip(self._queues, stamps, strict=True):
+            waiting = [item for item in queue if item[0] > used]
+            queue.clear()
+            queue.extend(waiting)
+        return [item[1] for item in group]
+
+
+try:
+    from message_filters import ApproximateTimeSynchronizer, SimpleFilter
+except ImportError:
+    ApproximateTimeSynchronizer = OwnApproximateTimeSynchronizer
+    SimpleFilter = OwnSimpleFilter

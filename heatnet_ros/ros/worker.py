@@ -1,0 +1,78 @@
+"""The one thread that converts, runs the pipeline and publishes."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from heatnet_ros.errors import DataError, HeatnetError
+from heatnet_ros.pipeline import Pipeline
+from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
+from heatnet_ros.ros.mailbox import Mailbox
+from heatnet_ros.ros.node_config import NodeConfig
+from heatnet_ros.ros.problems import Problems, Source
+from heatnet_ros.ros.statistics import Statistics
+from heatnet_ros.types import Frame, PipelineResult
+
+
+class Worker:
+    """Runs from ``start`` to ``stop``. ``config`` may be replaced while it runs.
+
+    ``publish`` gets each result with its frame; ``now_ns`` is the clock that stamps images.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        mailbox: Mailbox[ImageSet],
+        topics: Topics,
+        config: NodeConfig,
+        publish: Callable[[PipelineResult, Frame, float], None],
+        now_ns: Callable[[], int],
+        problems: Problems,
+        statistics: Statistics,
+    ) -> None:
+        self.config = config
+        self._pipeline, self._mailbox, self._topics = pipeline, mailbox, topics
+        self._publish, self._now_ns = publish, now_ns
+        self._problems, self._statistics = problems, statistics
+        self._last_stamp_ns = 0
+        self._thread = threading.Thread(target=self._run, name="pose_worker", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the mailbox and wait until the frame in work is finished."""
+        self._mailbox.close()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (images := self._mailbox.take()) is not None:
+            try:
+                self._process(images)
+            except DataError as error:
+                self._statistics.count("bad_input")
+                self._problems.report(Source.INPUT, str(error))
+            except HeatnetError as error:
+                self._statistics.count("failed")
+                self._problems.report(Source.PIPELINE, str(error))
+            except Exception:  # one frame must not end the node, whatever is wrong with it
+                self._statistics.count("failed")
+                self._problems.report(Source.PIPELINE, f"A frame failed: {traceback.format_exc()}")
+
+    def _process(self, images: ImageSet) -> None:
+        config = self.config
+        frame = build_frame(images, self._topics, config.rectified)
+        if frame.stamp_ns < self._last_stamp_ns:  # the clock was set back
+            self._pipeline.reset()
+        self._last_stamp_ns = frame.stamp_ns
+        result = self._pipeline.run(frame)
+        self._publish(result, frame, config.marker_lifetime_s)
+        since_stamp_s = (self._now_ns() - frame.stamp_ns) / 1e9
+        self._statistics.record(result, time.monotonic() - images.received_s, since_stamp_s)
+        self._problems.clear(Source.INPUT)
+        self._problems.clear(Source.PIPELINE)

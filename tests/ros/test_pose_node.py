@@ -1,0 +1,185 @@
+"""The node with good input: what it publishes, when, and how it starts and stops."""
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from bench import FRAME, TRUTH, build_loader, to_stamp
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage
+
+from heatnet_ros.geometry.se3 import rotation_from_quaternion
+from heatnet_ros.ros.messages import array_to_image
+
+
+def matrix(message):
+    p, q = message.position, message.orientation
+    T = np.eye(4)
+    T[:3, :3] = rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
+    T[:3, 3] = p.x, p.y, p.z
+    return T
+
+
+def with_stamp(store, stamp_ns):
+    return [item for item in store if item[1].header.stamp == to_stamp(stamp_ns)]
+
+
+def test_poses_come_with_stamp_frame_units_and_instances(bench):
+    bench.start()
+    bench.stream_until_poses()
+    stamp_ns = bench.publish()
+    bench.wait_for(lambda: len(with_stamp(bench.covariances, stamp_ns)) == 3, "three poses")
+    poses = with_stamp(bench.poses, stamp_ns)
+    assert [name for name, _ in poses].count("wedge") == 2
+    for name, message in poses:
+        assert message.header.frame_id == FRAME
+        errors = [np.abs(matrix(message.pose) - T).max() for n, T in TRUTH if n == name]
+        assert min(errors) < 1e-3
+    for _, message in with_stamp(bench.covariances, stamp_ns):
+        covariance = np.reshape(message.pose.covariance, (6, 6))
+        np.testing.assert_allclose(covariance, covariance.T)
+        assert np.all(np.diag(covariance) > 0) and covariance[0, 0] < 0.01
+
+
+def test_the_order_of_messages_is_the_order_of_instances(bench):
+    bench.start()
+    bench.stream_until_poses()
+    orders = []
+    for _ in range(3):
+        stamp_ns = bench.publish()
+        bench.wait_for(lambda s=stamp_ns: len(with_stamp(bench.poses, s)) == 3, "three poses")
+        seen = [m for name, m in with_stamp(bench.poses, stamp_ns) if name == "wedge"]
+        orders.append([round(m.pose.position.x, 2) for m in seen])
+        bench.world.truth = [TRUTH[1], TRUTH[0], TRUTH[2]]  # the detector's order turns round
+    assert sorted(orders[0]) == [-0.15, 0.15] and orders[1] == orders[0] and orders[2] == orders[0]
+
+
+def test_markers_of_vanished_objects_are_deleted(bench):
+    bench.start()
+    bench.stream(lambda: bench.markers and bench.poses, "markers")
+    shown = {(m.ns, m.id) for m in bench.markers[-1].markers if m.action == m.ADD}
+    assert {("wedge/axes", 0), ("wedge/axes", 1), ("brick/label", 0)} <= shown
+    assert all(m.lifetime.sec == 1 for m in bench.markers[-1].markers)
+    bench.world.truth = bench.world.truth[:1]
+    del bench.markers[:]
+    deleted = set()
+
+    def all_gone():
+        for array in bench.markers:
+            deleted.update((m.ns, m.id) for m in array.markers if m.action == m.DELETE)
+        return len(deleted) == 6
+
+    bench.stream(all_gone, "six markers are deleted")
+    assert deleted == {m for m in shown if m[0].startswith("brick") or m[1] == 1}
+    del bench.markers[:]
+    bench.change_state("deactivate")
+    bench.wait_for(lambda: bench.markers, "the last markers")
+    assert [m.action for m in bench.markers[-1].markers] == [3]  # DELETEALL
+
+
+def test_lifecycle_leaves_no_thread_and_comes_back(bench):
+    bench.start(autostart=False, wait=False)
+    assert bench.state() == "unconfigured"
+    for _ in range(2):
+        assert bench.change_state("configure") and bench.state() == "inactive"
+        assert bench.change_state("activate") and bench.state() == "active"
+        assert [t for t in threading.enumerate() if t.name == "pose_worker"]
+        bench.stream_until_poses()
+        assert bench.change_state("deactivate") and bench.state() == "inactive"
+        assert not [t for t in threading.enumerate() if t.name == "pose_worker"]
+        del bench.poses[:]
+        bench.stream_for(0.2)
+        assert not bench.poses
+        assert bench.change_state("cleanup") and bench.state() == "unconfigured"
+    bench.change_state("configure")
+    bench.change_state("activate")
+    assert bench.change_state("shutdown") and bench.state() == "finalized"
+    assert not [t for t in threading.enumerate() if t.name == "pose_worker"]
+
+
+def test_log_says_what_really_runs(bench):
+    bench.start()
+    bench.wait_for(lambda: any("Configured in" in log.msg for log in bench.logs), "the log")
+    message = next(log.msg for log in bench.logs if "Configured in" in log.msg)
+    assert "detector: fake CPU fp32" in message and "depth/image_raw" in message
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_compressed_colour(bench, extension):
+    bench.start(color_transport="compressed")
+    data = cv2.imencode(extension, bench.rgb)[1].tobytes()
+    bench.stream_until_poses(color=None, compressed=CompressedImage(format="jpeg", data=data))
+    assert bench.poses[0][1].header.frame_id == FRAME
+
+
+def test_rgb_model_runs_without_depth_topic(bench):
+    bench.start(build_loader(bench.world, rgbd=False))
+    bench.stream_until_poses(depth=None)
+
+
+def test_rgb_model_uses_depth_when_asked(bench):
+    bench.start(build_loader(bench.world, rgbd=False), use_depth=True)
+    bench.stream_until_poses()
+    del bench.poses[:]
+    bench.stream_for(0.3, depth=None)
+    # what was on its way when depth stopped
+    bench.wait_for(lambda: int(bench.values().get("processed", 0)) > 0, "diagnostics")
+    del bench.poses[:]
+    bench.stream_for(0.3, depth=None)
+    assert not bench.poses
+
+
+def test_float_depth_gives_the_same_poses(bench):
+    bench.start()
+    bench.stream_until_poses(depth=array_to_image(bench.depth_m, "32FC1"))
+
+
+def test_overload_drops_frames_and_keeps_latency_bounded(bench):
+    """A camera three times faster than the worker: the newest frame wins."""
+    bench.start(build_loader(bench.world, delay_s=0.09))
+    bench.stream_until_poses(rate_hz=5)
+    del bench.latencies_s[:]
+    bench.stream_for(2.0, rate_hz=5)
+    unloaded_s = np.percentile(bench.latencies_s, [50, 95])
+    del bench.latencies_s[:]
+    bench.stream_for(3.0, rate_hz=30)
+    loaded_s = np.percentile(bench.latencies_s, [50, 95])
+    # a queue would have grown to 2 s; the margins are for machines that do other work meanwhile
+    assert np.all(loaded_s - unloaded_s < [3 / 30, 0.5]), (unloaded_s, loaded_s)
+    bench.wait_for(lambda: int(bench.values().get("dropped", 0)) > 40, "drops are counted")
+    values = bench.values()
+    received, processed = int(values["received"]), int(values["processed"])
+    in_work = received - processed - int(values["dropped"])
+    assert processed >= 25 and in_work in (0, 1, 2), "every frame is accounted for"
+    assert 90 < float(values["latency_receive_p50_ms"]) <= float(values["latency_stamp_p50_ms"])
+
+
+def test_diagnostics_tell_rate_engines_and_instances(bench):
+    bench.start()
+    bench.stream(lambda: float(bench.values().get("rate_hz", 0)) > 5, "a rate")
+    values = bench.values()
+    assert values["engine.estimator"] == "fake CPU fp32" and values["state"] == "active"
+    assert values["instances.wedge"] == "0, 1" and values["sync_losses"] == "0"
+    assert bench.diagnostics["pipeline"].level == b"\0"
+    assert float(values["rss_mb"]) > 10
+
+
+def test_simulated_time_is_respected(bench):
+    """Latency is measured on the clock that stamps the images; stamps far from today work."""
+    clock = bench.create_publisher(Clock, "/clock")
+    bench.start(use_sim_time=True)
+    now = iter(range(100 * 10**9, 10**12, 20_000_000))
+
+    def stamps():
+        for stamp_ns in now:
+            clock.publish(Clock(clock=to_stamp(stamp_ns)))
+            yield stamp_ns
+
+    bench.stream(
+        lambda: bench.poses and "latency_stamp_p50_ms" in bench.values()
+        and bench.values()["latency_stamp_p50_ms"] != "none",
+        "a latency", stamps=stamps(),
+    )  # fmt: skip
+    assert 99 < bench.poses[0][1].header.stamp.sec < 1000
+    assert 0 <= float(bench.values()["latency_stamp_p50_ms"]) < 1000

@@ -1,0 +1,150 @@
+"""Pairing, order and clock resets, over both synchronisers where message_filters is installed."""
+
+import importlib.util
+
+import pytest
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from heatnet_ros.ros import intake as intake_module
+from heatnet_ros.ros import sync
+from heatnet_ros.ros.frames import Topics
+from heatnet_ros.ros.intake import Intake
+from heatnet_ros.ros.mailbox import Mailbox
+from heatnet_ros.ros.node_config import NodeConfig
+from heatnet_ros.ros.problems import Problems
+from heatnet_ros.ros.statistics import Statistics
+
+HAS_MESSAGE_FILTERS = importlib.util.find_spec("message_filters") is not None
+IMPLEMENTATIONS = [
+    pytest.param((sync.OwnApproximateTimeSynchronizer, sync.OwnSimpleFilter), id="own"),
+    pytest.param(
+        (sync.ApproximateTimeSynchronizer, sync.SimpleFilter),
+        id="message_filters",
+        marks=pytest.mark.skipif(not HAS_MESSAGE_FILTERS, reason="message_filters not installed"),
+    ),
+]
+
+
+class Box(Mailbox):
+    """Remembers the stamps (ms) of all sets."""
+
+    def __init__(self):
+        super().__init__()
+        self.stamps = []
+
+    def put(self, item):
+        stamp = item.color.header.stamp
+        self.stamps.append(stamp.sec * 1000 + stamp.nanosec // 10**6)
+        super().put(item)
+
+
+class Desk:
+    """An intake with a clock that is set by hand."""
+
+    def __init__(self, depth="/depth", **config):
+        self.now, self.errors, self.box, self.statistics = 0.0, [], Box(), Statistics()
+        clock = lambda: self.now  # noqa: E731
+        problems = Problems(self.errors.append, lambda _: None, clock)
+        topics = Topics("/color", "/info", depth)
+        self.intake = Intake(
+            topics, NodeConfig(**config), self.box, problems, self.statistics, lambda _: 1, clock
+        )
+
+    def frame(self, ms):
+        self.intake.on_color(image(ms))
+        self.intake.on_depth(image(ms))
+
+
+def image(ms):
+    sec, rest = divmod(ms, 1000)
+    return Image(header=Header(stamp=Time(sec=sec, nanosec=rest * 10**6)))
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def desk(request, monkeypatch):
+    synchronizer, source = request.param
+    monkeypatch.setattr(intake_module, "ApproximateTimeSynchronizer", synchronizer)
+    monkeypatch.setattr(intake_module, "SimpleFilter", source)
+    desk = Desk()
+    desk.intake.on_camera_info(CameraInfo())
+    return desk
+
+
+def test_pairs_go_to_the_mailbox(desk):
+    for ms in (5000, 5033, 5066):
+        desk.frame(ms)
+    assert desk.box.stamps == [5000, 5033, 5066] and desk.box.dropped == 2
+
+
+def test_clock_set_back_far(desk):
+    """message_filters alone would throw all new messages away: they are older than its queue."""
+    for ms in range(100_000, 101_000, 33):
+        desk.intake.on_color(image(ms))  # the queues are full of the future
+    for ms in range(2000, 2200, 33):
+        desk.frame(ms)
+    assert desk.box.stamps == list(range(2000, 2200, 33))
+
+
+def test_clock_reset_seen_first_on_depth(desk):
+    desk.frame(100_000)
+    desk.intake.on_depth(image(1000))
+    desk.intake.on_color(image(100_033))
+    desk.box.stamps.clear()
+    for ms in (1033, 1066, 1099):
+        desk.frame(ms)
+    assert desk.box.stamps[-2:] == [1066, 1099]
+
+
+def test_a_frame_overtaken_on_its_way_does_not_replace_a_newer_one(desk):
+    desk.frame(5033)
+    desk.frame(5000)
+    assert desk.box.stamps == [5033]
+
+
+def test_losses_are_counted_while_running_and_after_depth_stopped(desk):
+    desk.frame(5000)
+    desk.intake.on_color(image(5033))
+    desk.frame(5066)
+    assert desk.statistics.values()["sync_losses"] == "1"
+    for ms in range(6000, 6500, 25):
+        desk.intake.on_color(image(ms))
+    desk.intake.check()
+    assert desk.statistics.values()["sync_losses"] == str(1 + 20 - NodeConfig().sync_queue)
+
+
+def test_without_depth_every_colour_image_is_a_set():
+    desk = Desk(depth=None)
+    desk.intake.on_color(image(5000))
+    assert desk.box.stamps == []  # no calibration yet
+    desk.intake.on_camera_info(CameraInfo())
+    desk.intake.on_color(image(5033))
+    assert desk.box.stamps == [5033]
+
+
+def test_thirty_seconds_without_depth_is_said_once_and_again_5_s_later(desk):
+    for second in range(36):
+        desk.now = float(second)
+        desk.intake.on_color(image(1000 * second))
+        desk.intake.check()
+        expected = 0 if second <= 30 else 1
+        assert len([e for e in desk.errors if "no depth image for 30 s" in e]) == expected, second
+    desk.now = 36.0
+    desk.intake.check()
+    assert len([e for e in desk.errors if "no depth image" in e]) == 2
+
+
+def test_losses_on_the_way_name_share_and_remedy():
+    desk = Desk()
+    for ms in range(5000, 5100, 25):
+        desk.frame(ms)
+    desk.intake.on_lost("/color", 2)
+    desk.intake.check()
+    assert desk.errors == [], "two of six may be the start"
+    desk.frame(5200)
+    desk.intake.on_lost("/color", 9)
+    desk.intake.check()
+    assert "/color: 9 of the last 10 messages were lost" in desk.errors[0]
+    assert "fastdds_large_frames.xml" in desk.errors[0]
+    assert desk.statistics.values()["lost"] == "11"
