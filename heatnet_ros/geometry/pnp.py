@@ -59,7 +59,8 @@ def solve_pnp(
 
     confidence: (K,), proportional to the inverse variance of a keypoint; keypoints at 0 or with a
     position that is not finite are not used. threshold_px: an inlier's largest error. Returns None
-    for fewer than 4 inliers, inliers on a line or in one spot, or a pose behind the camera.
+    for fewer than 4 inliers, inliers on a line or in one spot of the object or the image, or a
+    pose behind the camera.
     Raises DataError on arrays that do not fit together.
     """
     points, pixels, weights = _check(points_object_m, points_px, confidence, threshold_px)
@@ -73,6 +74,8 @@ def solve_pnp(
     inliers = _errors_px(T, X, px, K) < threshold_px
     for _ in range(2):  # fit, select the inliers of the fit, fit those
         if inliers.sum() < MIN_INLIERS or _is_line(X[inliers]):
+            return None
+        if _is_spot(px[inliers], threshold_px):
             return None
         T = refine_pose(T, X[inliers], px[inliers], K, w[inliers])
         fitted, inliers = inliers, _errors_px(T, X, px, K) < threshold_px
@@ -196,7 +199,10 @@ def _fit_inliers(
     inliers = errors < threshold_px
     if inliers.sum() < MIN_INLIERS or _is_line(X[inliers]):
         return T
-    found, rotvec, t = cv2.solvePnP(X[inliers], px[inliers], K, None, flags=cv2.SOLVEPNP_SQPNP)
+    try:
+        found, rotvec, t = cv2.solvePnP(X[inliers], px[inliers], K, None, flags=cv2.SOLVEPNP_SQPNP)
+    except cv2.error:  # it asserts that the points are spread over the image
+        return T
     if not found:
         return T
     fitted = se3.make_transform(se3.exp_so3(rotvec), t)
@@ -267,6 +273,12 @@ def _is_line(X: FloatArray) -> bool:
     """True for points on one line or in one spot, which leave a rotation free."""
     singular = np.linalg.svd(X - X.mean(axis=0), compute_uv=False)
     return bool(singular[1] <= 1e-6 * max(singular[0], 1e-12))
+
+
+def _is_spot(px: FloatArray, threshold_px: float) -> bool:
+    """True for pixels so close together that any far pose would have them all as inliers."""
+    radius = np.sqrt(np.mean(np.sum((px - px.mean(axis=0)) ** 2, axis=1)))
+    return bool(radius < threshold_px)
 
 
 def _solution(

@@ -239,6 +239,17 @@ def test_keypoints_in_one_spot_give_no_pose() -> None:
     assert solve_pnp(X, project(se3.transform(T, X), K), K, np.ones(20), 6.0) is None
 
 
+@pytest.mark.parametrize("spread_px", [0.0, 1e-3, 0.1, 1.0, 3.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_keypoints_seen_in_one_spot_give_no_pose(spread_px: float, seed: int) -> None:
+    # an untrained or confused network: every heatmap peaks at the same place; a pose far away
+    # would explain that, and SQPnP ends with an assertion
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(-0.05, 0.05, (32, 3))
+    pixels = np.array([300.0, 200.0]) + spread_px * rng.normal(size=(32, 2))
+    assert solve_pnp(points, pixels, K, np.ones(32), 5.0, seed) is None
+
+
 def test_a_pose_is_never_behind_the_camera() -> None:
     # mirrored pixels: the image of an object behind the camera, which fits algebraically
     X, T, _ = _scene(2, 30)

@@ -59,8 +59,9 @@ def test_augmentation_moves_picture_depth_and_keypoints_together(data):
     crops = load_crops(data, 0, 1)
     diameters = [m.diameter_m for m in load_objects(DEMO).objects.values()]
     crops["rgb"][:] = 0
-    for i in range(4):  # a white dot at each crop's first keypoint
-        x, y = np.rint(crops["keypoints"][i][0]).astype(int)
+    for i in range(4):  # a white dot off the middle of each box as its first keypoint
+        x0, y0, x1, y1 = crops["box"][i]
+        x, y = int(0.6 * x0 + 0.4 * x1), int(0.35 * y0 + 0.65 * y1)
         crops["keypoints"][i][0] = x, y
         crops["rgb"][i][y - 2 : y + 3, x - 2 : x + 3] = 255
     still = AugmentConfig(rotate_deg=30, zoom=0.2, shift=0.05, sensor=0.0, cutout=0.0)
