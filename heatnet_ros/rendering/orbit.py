@@ -37,10 +37,10 @@ class FilmFrame:
 
 
 def orbit_camera(time_s: float) -> FloatArray:
-    """T_world_camera at a time: elevation 25 to 65 degrees, 0.65 to 0.85 m from the objects."""
+    """T_world_camera at a time: elevation 25 to 65 degrees, 0.55 to 0.85 m from the objects."""
     azimuth = 2 * np.pi * time_s / _TURN_S
     elevation = np.radians(45 + 20 * np.sin(2 * np.pi * time_s / _NOD_S))
-    distance = 0.75 + 0.1 * np.sin(2 * np.pi * time_s / _ZOOM_S)
+    distance = 0.7 + 0.15 * np.sin(2 * np.pi * time_s / _ZOOM_S)
     target = np.array([0.03 * np.cos(3 * azimuth), 0.03 * np.sin(2 * azimuth), 0.03])
     offset = [
         np.cos(elevation) * np.cos(azimuth),

@@ -43,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the subcommand."""
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the film (20)")
     parser.add_argument("--rate", type=float, default=10.0, help="frames per second (10)")
+    parser.add_argument(
+        "--replay", type=int, default=0, metavar="N",
+        help="draw N frames beforehand and repeat them, for rates faster than this machine draws",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write")
     parser.add_argument(
         "--params", default="config/pose_demo.yaml", help="parameter file (config/pose_demo.yaml)"
@@ -79,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
             "camera", "heatnet_ros.ros.synthetic_camera",
             *_parameters(objects_file=objects_file, rate_hz=float(args.rate), frames=frames),
             *_parameters(seed=args.seed, frames_per_scene=max(frames // _SCENES, 1)),
-            *_parameters(wait_for_truth=True),
+            *_parameters(wait_for_truth=True, replay=args.replay),
         )  # fmt: skip
         node = start(
             "node", "heatnet_ros.ros.node", "--params-file", str(params_file),

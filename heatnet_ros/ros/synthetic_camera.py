@@ -59,6 +59,13 @@ class CameraConfig:
     frames_per_scene: int = option(
         40, "After so many frames the table is laid anew", low=1, high=10**6
     )
+    replay: int = option(
+        0,
+        "Draw so many frames beforehand and publish them over and over, for rates faster than "
+        "this machine draws; 0 draws live",
+        low=0,
+        high=1000,
+    )
     noise: bool = option(True, "Sensor noise, exposure and holes in the depth")
     wait_for_truth: bool = option(
         False, "Begin only when somebody subscribes to the true poses too (the monitor)"
@@ -99,7 +106,12 @@ class SyntheticCamera(Node):  # type: ignore[misc]
             frames_per_scene=config.frames_per_scene,
             noise=config.noise,
         ) as film:  # fmt: skip
-            frame = film.render(0)
+            drawn = [film.render(i) for i in range(config.replay)]
+
+            def draw(index: int) -> FilmFrame:
+                return drawn[index % len(drawn)] if drawn else film.render(index)
+
+            frame = draw(0)
             self._wait_for_subscribers()
             tick_s = time.monotonic()
             while self.context.ok():
@@ -107,7 +119,7 @@ class SyntheticCamera(Node):  # type: ignore[misc]
                 self._publish(frame)
                 if self.published == config.frames:
                     break
-                frame = film.render(self.published)
+                frame = draw(self.published)
                 # a frame drawn too late moves the ticks behind it: frames never come in bursts
                 tick_s = max(tick_s + 1 / config.rate_hz, time.monotonic())
         self.get_logger().info(f"Published {self.published} frames.")
