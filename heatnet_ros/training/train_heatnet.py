@@ -1,4 +1,4 @@
-"""Train HeatNet on rendered crops: one loop, top to bottom.
+"""Train HeatNet on rendered crops.
 
 ``python -m heatnet_ros.training.train_heatnet --config config/train/demo_heatnet.yaml --out
 runs/demo_heatnet``. Interrupted at any moment, the same command continues from its last checkpoint.
@@ -6,11 +6,9 @@ runs/demo_heatnet``. Interrupted at any moment, the same command continues from 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import os
 import sys
-import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from heatnet_ros.config import build_config, load_yaml
 from heatnet_ros.objects import load_objects
+from heatnet_ros.training import loop
 from heatnet_ros.training.crops import AugmentConfig, CropBatches, load_crops
 from heatnet_ros.training.evaluate_heatnet import evaluate_crops, summarize
 from heatnet_ros.training.heatnet import PRESETS, HeatNet, HeatNetConfig, heatmap_loss, normalize
 
-CHECKPOINT_EVERY_S = 150
+CLIP = 5.0
 
 
 @dataclass(frozen=True)
@@ -68,102 +66,50 @@ def learning_rate_at(progress: float, config: TrainConfig) -> float:
     return float(config.learning_rate * 0.5 * (1 + np.cos(np.pi * min(rest, 1.0))))
 
 
-def start_from(net: HeatNet, path: str) -> None:
-    """Copy every weight whose name and shape fit (the head never does for other objects)."""
-    source = torch.load(path, map_location="cpu", weights_only=True)["net"]
-    own = net.state_dict()
-    fitting = {k: v for k, v in source.items() if k in own and own[k].shape == v.shape}
-    net.load_state_dict(fitting, strict=False)
-    print(f"started from {path}: {len(fitting)} of {len(own)} tensors fit", flush=True)
-
-
-def train(config: TrainConfig, out: Path) -> None:
-    """Run or continue a training; writes ``checkpoint.pt`` and at the end ``final.pt``."""
-    out.mkdir(parents=True, exist_ok=True)
+def build_task(config: TrainConfig) -> loop.Task:
+    """Network, data, loss and schedule of a run."""
     library = load_objects(Path(config.objects_file))
     diameters = [model.diameter_m for model in library.objects.values()]
     net = build_network(config)
-    optimizer = torch.optim.AdamW(
-        net.parameters(), config.learning_rate, weight_decay=config.weight_decay
-    )
-    seen, checkpoint = 0, out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        seen = state["seen"]
-        print(f"continuing after {seen} crops", flush=True)
-    elif config.init:
-        start_from(net, config.init)
     held_out = load_crops(Path(config.data), 0, config.validation_shards)
     crops = load_crops(Path(config.data), config.validation_shards, None)
     print(f"{len(crops['object'])} crops, {len(held_out['object'])} held out", flush=True)
-    batches = CropBatches(
-        crops, diameters, config.batch, net.config.crop_px, config.margin, config.augment,
-        config.rgbd, config.seed + seen,
-    )  # fmt: skip
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
-    started, started_at, saved = time.monotonic(), seen, time.monotonic()
-    losses: list[float] = []
-    net.train()
-    for rgb, depth, keypoints, index in loader:
-        if seen >= config.samples:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(seen / config.samples, config)
+
+    def batches(seed: int) -> Iterable[Any]:
+        stream = CropBatches(
+            crops, diameters, config.batch, net.config.crop_px, config.margin, config.augment,
+            config.rgbd, seed,
+        )  # fmt: skip
+        return torch.utils.data.DataLoader(
+            stream, batch_size=None, num_workers=1, prefetch_factor=4
+        )
+
+    def loss_of(batch: Any) -> torch.Tensor:
+        rgb, depth, keypoints, index = batch
         image = normalize(rgb).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(image, depth.contiguous(memory_format=torch.channels_last), index)
-        loss = heatmap_loss(logits.float(), keypoints, net.config)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-        optimizer.step()
-        seen += len(index)
-        losses.append(loss.item())
-        if len(losses) % 20 == 0:
-            rate = (seen - started_at) / (time.monotonic() - started)
-            print(
-                f"{seen}/{config.samples}  loss {np.mean(losses[-50:]):.4f}  {rate:.0f} crops/s  "
-                f"{(config.samples - seen) / rate / 60:.0f} min left",
-                flush=True,
-            )
-        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
-            save(checkpoint, net, optimizer, seen, config)
-            scores = evaluate_crops(net, held_out, library, config.margin, limit=256)
-            print(f"  held out: {summarize(scores)}", flush=True)
-            saved = time.monotonic()
-    save(checkpoint, net, optimizer, seen, config)
-    save(out / "final.pt", net, None, seen, config)
-    print(f"held out: {summarize(evaluate_crops(net, held_out, library, config.margin))}")
+        return heatmap_loss(logits.float(), keypoints, net.config)
+
+    return loop.Task(
+        net=net,
+        batches=batches,
+        loss_of=loss_of,
+        rate_at=lambda progress: learning_rate_at(progress, config),
+        score=lambda limit: summarize(evaluate_crops(net, held_out, library, config.margin, limit)),
+        state={"network": dataclasses.asdict(net.config)},
+        clip=CLIP,
+    )
 
 
-def save(path: Path, net: HeatNet, optimizer: Any, seen: int, config: TrainConfig) -> None:
-    """Write a checkpoint; it appears whole or not at all."""
-    state = {
-        "net": net.state_dict(),
-        "seen": seen,
-        "network": dataclasses.asdict(net.config),
-        "config": dataclasses.asdict(config),
-    }
-    if optimizer is not None:
-        state["optimizer"] = optimizer.state_dict()
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
+def train(config: TrainConfig, out: Path) -> None:
+    """Run or continue a training in the folder ``out``."""
+    loop.run(build_task(config), config, out)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="YAML: TrainConfig")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--samples", type=int, help="crops in all, instead of the file's")
-    args = parser.parse_args(arguments)
-    config = build_config(TrainConfig, load_yaml(args.config, "Training file"), str(args.config))
-    if args.samples:
-        config = dataclasses.replace(config, samples=args.samples)
-    train(config, args.out)
+    train(*loop.read_command(__doc__, TrainConfig, arguments))
     return 0
 
 

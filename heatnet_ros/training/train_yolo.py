@@ -7,11 +7,8 @@ halves the time, and no resume within an epoch. Interrupted, the same command co
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import os
 import sys
-import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from heatnet_ros.config import build_config, load_yaml
 from heatnet_ros.objects import load_objects
+from heatnet_ros.training import loop
 from heatnet_ros.training.frames import (
     INPUT_HW,
     FrameBatches,
@@ -28,10 +25,10 @@ from heatnet_ros.training.frames import (
     index_boxes,
     load_frames,
 )
-from heatnet_ros.training.train_heatnet import CHECKPOINT_EVERY_S
 from heatnet_ros.training.yolo import DeployedYolo, build_yolo, to_float
 
 UPDATES = 100
+CLIP = 10.0
 
 
 @dataclass(frozen=True)
@@ -52,71 +49,52 @@ class YoloTrainConfig:
     seed: int = 0
 
 
-def train(config: YoloTrainConfig, out: Path) -> None:
-    """Run or continue a training; writes ``checkpoint.pt`` and at the end ``final.pt``."""
-    out.mkdir(parents=True, exist_ok=True)
+def learning_rate_at(progress: float, config: YoloTrainConfig) -> float:
+    """Linear warm-up, then a cosine to a hundredth; progress 0..1."""
+    warm = min(1.0, progress / config.warmup + 0.02)
+    return float(config.learning_rate * warm * (0.505 + 0.495 * np.cos(np.pi * progress)))
+
+
+def build_task(config: YoloTrainConfig) -> loop.Task:
+    """Network, data, loss and schedule of a run."""
     torch.manual_seed(config.seed)
     names = list(load_objects(Path(config.objects_file)).objects)
-    model = build_yolo(len(names), config.size, UPDATES)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), config.learning_rate, weight_decay=config.weight_decay
-    )
-    seen, updates, checkpoint = 0, 0, out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        model.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        seen = state["seen"]
-        print(f"continuing after {seen} frames", flush=True)
-    elif config.init:
-        source = torch.load(config.init, map_location="cpu", weights_only=True)["net"]
-        own = model.state_dict()
-        fit = {k: v for k, v in source.items() if k in own and own[k].shape == v.shape}
-        model.load_state_dict(fit, strict=False)
-        print(f"started from {config.init}: {len(fit)} of {len(own)} tensors fit", flush=True)
+    model: Any = build_yolo(len(names), config.size, UPDATES)
     held_out = index_boxes(load_frames(Path(config.data), 0, config.validation_shards))
     data = index_boxes(load_frames(Path(config.data), config.validation_shards, None))
     print(f"{len(data['frames'])} frames, {len(held_out['frames'])} held out", flush=True)
-    batches = FrameBatches(data, config.batch, config.hue, config.seed + seen)
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=4)
-    started, started_at, saved = time.monotonic(), seen, time.monotonic()
-    losses: list[float] = []
-    model.train()
-    for batch in loader:
-        if seen >= config.samples:
-            break
-        progress = seen / config.samples
-        while updates < progress * UPDATES:
+
+    def batches(seed: int) -> Iterable[Any]:
+        stream = FrameBatches(data, config.batch, config.hue, seed)
+        return torch.utils.data.DataLoader(
+            stream, batch_size=None, num_workers=1, prefetch_factor=4
+        )
+
+    def rate_at(progress: float) -> float:
+        while model.criterion.updates < progress * UPDATES:  # shifts weight to the one-to-one head
             model.criterion.update()
-            updates += 1
-        warm = min(1.0, progress / config.warmup + 0.02)
-        rate = float(config.learning_rate * warm * (0.505 + 0.495 * np.cos(np.pi * progress)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        return learning_rate_at(progress, config)
+
+    def loss_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         image = batch["img"].permute(0, 3, 1, 2).float() / 255.0
         with torch.autocast("cpu", torch.bfloat16):
             predictions = model(image.contiguous(memory_format=torch.channels_last))
-        loss = model.criterion(to_float(predictions), batch)[0].sum()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-        seen += config.batch
-        losses.append(loss.item() / config.batch)
-        if len(losses) % 50 == 0:
-            speed = (seen - started_at) / (time.monotonic() - started)
-            print(
-                f"{seen}/{config.samples}  loss {np.mean(losses[-100:]):.3f}  "
-                f"{speed:.0f} frames/s  {(config.samples - seen) / speed / 60:.0f} min left",
-                flush=True,
-            )
-        if time.monotonic() - saved > CHECKPOINT_EVERY_S:
-            save(checkpoint, model, optimizer, seen, config)
-            print(f"  held out: {evaluate_frames(model, held_out, limit=96)}", flush=True)
-            saved = time.monotonic()
-    save(checkpoint, model, optimizer, seen, config)
-    save(out / "final.pt", model, None, seen, config)
-    print(f"held out: {evaluate_frames(model, held_out)}")
+        return model.criterion(to_float(predictions), batch)[0].sum()
+
+    return loop.Task(
+        net=model,
+        batches=batches,
+        loss_of=loss_of,
+        rate_at=rate_at,
+        score=lambda limit: str(evaluate_frames(model, held_out, limit)),
+        state={"input_hw": list(INPUT_HW)},
+        clip=CLIP,
+    )
+
+
+def train(config: YoloTrainConfig, out: Path) -> None:
+    """Run or continue a training in the folder ``out``."""
+    loop.run(build_task(config), config, out)
 
 
 def evaluate_frames(
@@ -150,34 +128,9 @@ def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
     return common / (areas + np.prod(box[2:] - box[:2]) - common)
 
 
-def save(path: Path, model: Any, optimizer: Any, seen: int, config: YoloTrainConfig) -> None:
-    """Write a checkpoint; it appears whole or not at all."""
-    state = {
-        "net": model.state_dict(),
-        "seen": seen,
-        "input_hw": list(INPUT_HW),
-        "config": dataclasses.asdict(config),
-    }
-    if optimizer is not None:
-        state["optimizer"] = optimizer.state_dict()
-    part = path.with_suffix(".part")
-    torch.save(state, part)
-    os.replace(part, path)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, required=True, help="YAML: YoloTrainConfig")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--samples", type=int, help="frames in all, instead of the file's")
-    args = parser.parse_args(arguments)
-    config = build_config(
-        YoloTrainConfig, load_yaml(args.config, "Training file"), str(args.config)
-    )
-    if args.samples:
-        config = dataclasses.replace(config, samples=args.samples)
-    train(config, args.out)
+    train(*loop.read_command(__doc__, YoloTrainConfig, arguments))
     return 0
 
 

@@ -95,7 +95,7 @@ def test_loss_falls_and_a_killed_run_continues(data, tmp_path, capsys):
     capsys.readouterr()
     train_heatnet.train(config, out)
     said = capsys.readouterr().out
-    assert "continuing after 160 crops" in said and (out / "final.pt").exists()
+    assert "continuing after 160 samples" in said and (out / "final.pt").exists()
     losses = [
         float(line.split("loss ")[1].split()[0]) for line in said.splitlines() if "loss" in line
     ]
@@ -158,7 +158,7 @@ def test_yolo_trains_resumes_and_exports(data, tmp_path, capsys):
     train_yolo.train(config, out)
     (out / "final.pt").unlink()
     train_yolo.train(dataclasses.replace(config, samples=16), out)
-    assert "continuing after 8 frames" in capsys.readouterr().out
+    assert "continuing after 8 samples" in capsys.readouterr().out
     export.export(out, tmp_path / "tiny_yolo")
     manifest = load_manifest(tmp_path / "tiny_yolo")
     engine = load_engine(manifest.onnx_path, EngineConfig(backend="openvino"))
