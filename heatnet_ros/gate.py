@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 
 from heatnet_ros.config import GateConfig
-from heatnet_ros.geometry.depth import depth_residuals, nearest_normals
+from heatnet_ros.geometry.depth import depth_residuals
 from heatnet_ros.objects import ObjectLibrary, ObjectModel
 from heatnet_ros.types import FloatArray, Frame, PoseEstimate, Reason, Rejection
 
@@ -31,7 +30,7 @@ def check_depth(pose: PoseEstimate, frame: Frame, model: ObjectModel) -> PoseEst
     """
     if frame.depth_m is None:
         return replace(pose, depth_error_m=None)
-    keypoints = (model.keypoints_m, _keypoint_normals(model))
+    keypoints = (model.keypoints_m, model.keypoint_normals)
     for points_m, normals in (keypoints, np.hsplit(model.surface, 2)):
         residuals = depth_residuals(
             pose.T_camera_object, points_m, normals, frame.depth_m, frame.K, frame.distortion
@@ -44,11 +43,6 @@ def check_depth(pose: PoseEstimate, frame: Frame, model: ObjectModel) -> PoseEst
             error_m = float(np.median(residuals[agree] if supported else residuals))
             return replace(pose, depth_error_m=error_m, score=pose.score * share)
     return replace(pose, depth_error_m=None)
-
-
-@lru_cache(maxsize=64)
-def _keypoint_normals(model: ObjectModel) -> FloatArray:
-    return nearest_normals(model.keypoints_m, model.surface)
 
 
 def reject(pose: PoseEstimate, model: ObjectModel, config: GateConfig) -> Rejection | None:

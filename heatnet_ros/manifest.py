@@ -60,7 +60,7 @@ def load_manifest(folder: Path) -> Manifest:
     if not path.exists():
         raise ModelError(
             f"Model folder {folder} has no manifest.yaml. Expected a folder written by "
-            "`python -m heatnet_ros export`; restore it or correct the 'model' parameter."
+            "`python -m heatnet_ros.training.export`; restore it or correct the 'model' parameter."
         )
     try:
         content = load_yaml(path, "Manifest")

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from heatnet_ros.config import load_yaml
 from heatnet_ros.errors import ConfigError
+from heatnet_ros.geometry.depth import nearest_normals
 from heatnet_ros.geometry.symmetry import NO_SYMMETRY, Symmetries, rotation_about
 from heatnet_ros.mesh import Mesh, diameter, farthest_points, load_ply, sample_surface
 from heatnet_ros.types import FloatArray
@@ -42,6 +44,11 @@ class ObjectModel:
     symmetries: Symmetries
     mesh_path: Path | None
     mesh_unit: str
+
+    @cached_property
+    def keypoint_normals(self) -> FloatArray:
+        """Kx3 unit normals of the surface samples nearest to the keypoints."""
+        return nearest_normals(self.keypoints_m, self.surface)
 
     def load_mesh(self) -> Mesh | None:
         """The mesh, or None where the library names none or the file is absent."""
@@ -157,11 +164,11 @@ def _check_size(model: ObjectModel, where: str) -> None:
             )
     mesh = model.load_mesh()
     if mesh is not None:
-        measured = diameter(mesh.vertices_m)
-        if not 0.9 < measured / model.diameter_m < 1.1:
+        measured, stored = (np.ptp(b, axis=0).max() for b in (mesh.bounds_m, model.bounds_m))
+        if not 0.9 < measured / stored < 1.1:
             raise ConfigError(
-                f"{where}: the mesh {model.mesh_path} read as '{model.mesh_unit}' has a diameter "
-                f"of {measured:g} m, the library says {model.diameter_m:g} m. "
+                f"{where}: the mesh {model.mesh_path} read as '{model.mesh_unit}' measures "
+                f"{measured:g} m, the library's bounds_m say {stored:g} m. "
                 "Correct 'unit' (m or mm) or restore the mesh."
             )
     if len(model.keypoints_m) < 4:

@@ -85,6 +85,11 @@ class Frame:
                 f"Camera matrix K has focal lengths {self.K[0, 0]}, {self.K[1, 1]}; expected > 0. "
                 "The camera is uncalibrated: calibrate it or publish its CameraInfo."
             )
+        if self.K[0, 1] or self.K[1, 0] or tuple(self.K[2]) != (0.0, 0.0, 1.0):
+            raise DataError(
+                f"Camera matrix K is {self.K.tolist()}; expected no skew and 0, 0, 1 in its last "
+                "row. Calibrate the camera again."
+            )
         if self.depth_m is not None:
             if self.depth_m.shape != self.rgb.shape[:2]:
                 raise DataError(
@@ -140,7 +145,8 @@ class PoseEstimate:
 
     T_camera_object: 4x4, metres. covariance: 6x6 of (x, y, z, rx, ry, rz) in m, rad, rotations
     about the fixed axes of the camera frame, or None where unknown. score: 0..1.
-    reprojection_px: RMS over the inlier keypoints. depth_error_m: median of measured minus
+    reprojection_px: RMS over the inlier keypoints, in pixels of the network's crop, of which
+    ``crop_scale`` make one image pixel. depth_error_m: median of measured minus
     predicted depth over the visible keypoints, or None without depth.
     """
 
@@ -151,6 +157,7 @@ class PoseEstimate:
     reprojection_px: float
     source: str
     instance: int = 0
+    crop_scale: float = 1.0
     covariance: FloatArray | None = None
     depth_error_m: float | None = None
     keypoints: Keypoints | None = None

@@ -42,7 +42,7 @@ def list_images(folder: Path) -> list[Path]:
 def load_rgb(path: Path) -> ImageU8:
     """Read a colour image as HxWx3 uint8 RGB. Raises DataError naming the file."""
     _check_exists(path, "Image")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise DataError(
             f"Image {path} cannot be decoded; expected one of {', '.join(IMAGE_SUFFIXES)}. "

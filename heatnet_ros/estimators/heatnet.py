@@ -166,6 +166,7 @@ class HeatNetEstimator:
             score=float(np.clip(confidence[inliers].mean() * inlier_ratio, 0.0, 1.0)),
             inlier_ratio=inlier_ratio,
             reprojection_px=solution.reprojection_px * crop.scale,
+            crop_scale=crop.scale,
             source=self.manifest.name,
             covariance=solution.covariance,
             keypoints=Keypoints(points_px, np.where(inliers, confidence, 0.0)),

@@ -16,12 +16,7 @@ import numpy as np
 from heatnet_ros.config import RefinerConfig
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.camera import undistort_points
-from heatnet_ros.geometry.depth import (
-    DepthPoints,
-    depth_points,
-    depth_residuals,
-    nearest_normals,
-)
+from heatnet_ros.geometry.depth import DepthPoints, depth_points
 from heatnet_ros.geometry.pnp import apply_step, reprojection_jacobian
 from heatnet_ros.objects import ObjectLibrary, ObjectModel
 from heatnet_ros.types import DepthF32, FloatArray, Frame, PoseEstimate
@@ -63,6 +58,11 @@ class _Keypoints:
         Jw = (J * self.weights[:, None, None]).reshape(-1, 6)
         return (J.reshape(-1, 6).T @ Jw, Jw.T @ r.ravel()), float(self.weights @ (r**2).sum(axis=1))
 
+    def rms_px(self, T: FloatArray, K: FloatArray) -> float:
+        """Root mean square reprojection error of a pose in image pixels."""
+        predicted, _ = reprojection_jacobian(T, self.points_m, K)
+        return float(np.sqrt(np.mean(np.sum((self.ideal_px - predicted) ** 2, axis=1))))
+
     def variance_px2(self, T: FloatArray, K: FloatArray) -> float:
         """Variance of a coordinate about the pose, from below bounded."""
         dof = max(2 * len(self.weights) - 6, 1)
@@ -78,16 +78,12 @@ class DepthIcp:
     def __init__(self, config: RefinerConfig, library: ObjectLibrary) -> None:
         self._iterations = config.iterations
         self._library = library
-        self._keypoint_normals = {
-            name: nearest_normals(model.keypoints_m, model.surface)
-            for name, model in library.objects.items()
-        }
 
     def refine(self, frame: Frame, poses: Sequence[PoseEstimate]) -> list[PoseEstimate]:
         """One pose for each given, in order; a new one only where it agrees better with depth.
 
-        A changed pose has a new covariance and depth_error_m and ``+depth_icp`` in its source.
-        Score, inlier_ratio and reprojection_px stay those of the estimator.
+        A changed pose has a new covariance (None where depth and keypoints determine no pose), a
+        new reprojection_px and ``+depth_icp`` in its source.
         """
         if frame.depth_m is None:
             return list(poses)
@@ -101,14 +97,14 @@ class DepthIcp:
         T, covariance = self._align(T, surface, keypoints, pose)
         if not surface.agrees_better(T, than=pose.T_camera_object):
             return pose
-        normals = self._keypoint_normals[pose.object_id]
-        errors = depth_residuals(T, model.keypoints_m, normals, depth_m, frame.K, frame.distortion)
-        known = errors[np.isfinite(errors)]
+        reprojection_px = pose.reprojection_px
+        if keypoints:
+            reprojection_px = keypoints.rms_px(T, frame.K) * pose.crop_scale
         return replace(
             pose,
             T_camera_object=se3.make_transform(se3.orthonormalize(T[:3, :3]), T[:3, 3]),
-            covariance=pose.covariance if covariance is None else covariance,
-            depth_error_m=float(np.median(known)) if len(known) >= 4 else None,
+            covariance=covariance,
+            reprojection_px=reprojection_px,
             source=f"{pose.source}+depth_icp",
         )
 

@@ -30,9 +30,9 @@ _REMAPPINGS = {
     "color/camera_info": "/camera/camera/color/camera_info",
     "depth/image_raw": "/camera/camera/aligned_depth_to_color/image_raw",
 }
+_MIDDLEWARE = "rmw_fastrtps_cpp"
 _NEEDED = {
     "rclpy": "ros",
-    "rmw_fastrtps_cpp": "ros",
     "visualization_msgs": "ros",
     "diagnostic_msgs": "ros",
     "moderngl": "render",
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     for stale in (live_file, overlay_file, args.out / "report.json"):
         stale.unlink(missing_ok=True)
     frames = max(round(args.seconds * args.rate), 1)
-    environment = _private_network()
+    environment = _environment()
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     with ExitStack() as stack:
@@ -110,7 +110,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_installed() -> None:
-    for module, extra in _NEEDED.items():
+    needed = _NEEDED
+    if not os.environ.get("ROS_DISTRO"):
+        # a Python package in the wheels only; in a ROS installation it is a library
+        needed = _NEEDED | {_MIDDLEWARE: "ros"}
+    for module, extra in needed.items():
         if importlib.util.find_spec(module) is None:
             raise ConfigError(
                 f"The demo needs the Python package '{module}', which {sys.executable} does not "
@@ -119,9 +123,13 @@ def _check_installed() -> None:
             )
 
 
-def _private_network() -> dict[str, str]:
-    """A domain of its own on this host only: robots on the network neither see nor disturb it."""
+def _environment() -> dict[str, str]:
+    """Of the children: Fast DDS, whose profile for large images the camera sets for itself.
+
+    A domain of its own on this host only: robots on the network neither see nor disturb it.
+    """
     return os.environ | {
+        "RMW_IMPLEMENTATION": _MIDDLEWARE,
         "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     }

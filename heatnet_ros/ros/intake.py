@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -22,9 +23,12 @@ from heatnet_ros.ros.sync import ApproximateTimeSynchronizer, SimpleFilter
 _CLOCK_RESET_NS = 500_000_000
 # more than this share lost on the way is no accident
 _MAX_LOST = 0.1
+# colour images after which the camera's period is known
+_PERIODS = 20
 _LARGE_FRAMES = (
     "Images larger than the sender's shared memory (Fast DDS: 0.5 MB) get lost: start the camera "
-    "with FASTRTPS_DEFAULT_PROFILES_FILE set to heatnet_ros' config/fastdds_large_frames.xml."
+    "with FASTRTPS_DEFAULT_PROFILES_FILE (Fast DDS 3: FASTDDS_DEFAULT_PROFILES_FILE) set to "
+    "heatnet_ros' config/fastdds_large_frames.xml."
 )
 
 
@@ -51,7 +55,9 @@ class Intake:
         self._info: CameraInfo | None = None
         self._newest_ns: dict[str, int] = {}
         self._seen_s = dict.fromkeys(("color", "depth", "info", "set"), clock())
-        self._unpaired = 0
+        self._unpaired_ns: deque[int] = deque()  # colour images that await their partner
+        self._periods_ns: deque[int] = deque(maxlen=_PERIODS)
+        self._backwards: str | None = None  # since the last check
         self._arrived, self._lost = Counter[str](), Counter[str]()  # since the last check
         self._incompatible: dict[str, tuple[float, str]] = {}
         self._start_pairing()
@@ -76,8 +82,12 @@ class Intake:
         self._seen_s["color"] = self._clock()
         self._arrived[self._topics.color] += 1
         self._statistics.count("received")
-        if self._is_in_order("color", message):
-            self._unpaired += 1
+        before_ns = self._newest_ns.get("color")
+        if self._is_in_order("color", self._topics.color, message):
+            stamp_ns = self._newest_ns["color"]
+            if before_ns is not None and stamp_ns > before_ns:
+                self._periods_ns.append(stamp_ns - before_ns)
+            self._unpaired_ns.append(stamp_ns)
             self._color.signalMessage(message)
 
     def on_depth(self, message: Image) -> None:
@@ -85,7 +95,7 @@ class Intake:
         self._seen_s["depth"] = self._clock()
         self._arrived[str(self._topics.depth)] += 1
         self._statistics.count("received_depth")
-        if self._is_in_order("depth", message):
+        if self._is_in_order("depth", str(self._topics.depth), message):
             self._depth.signalMessage(message)
 
     def on_incompatible_qos(self, stream: str, topic: str, policy: str) -> None:
@@ -103,35 +113,58 @@ class Intake:
         self._statistics.count("lost", number)
         self._lost[topic] += number
 
-    def _is_in_order(self, topic: str, message: Any) -> bool:
+    def _is_in_order(self, stream: str, topic: str, message: Any) -> bool:
         stamp_ns = stamp_to_ns(message.header.stamp)
-        newest_ns = self._newest_ns.get(topic, stamp_ns)
+        newest_ns = self._newest_ns.get(stream, stamp_ns)
+        if stamp_ns >= newest_ns:
+            self._newest_ns[stream] = stamp_ns
+            return True
+        backwards = (
+            f"{topic}: stamps go backwards, newest {newest_ns / 1e9:.3f} s, then "
+            f"{stamp_ns / 1e9:.3f} s; expected rising ones."
+        )
         if stamp_ns < newest_ns - _CLOCK_RESET_NS:
             # message_filters forgets by stamp and would throw all new messages away for ever
             self._newest_ns.clear()
             self._start_pairing()
             self._statistics.count("clock_resets")
-        elif stamp_ns < newest_ns:
-            self._statistics.count("out_of_order")
-            return False
-        self._newest_ns[topic] = stamp_ns
-        return True
+            self._statistics.count("sync_losses", len(self._unpaired_ns))
+            self._unpaired_ns.clear()
+            self._backwards = (
+                f"{backwards} Pairing starts anew. Nothing to do after a bag or a simulation began "
+                "again; else look for a second publisher (ros2 topic info -v) or a clock that "
+                "jumps."
+            )
+            self._newest_ns[stream] = stamp_ns
+            return True
+        self._statistics.count("out_of_order")
+        self._backwards = (
+            f"{backwards} The older image is ignored. Let one publisher only use this topic "
+            "(ros2 topic info -v), and publish images in the order they were taken."
+        )
+        return False
 
     def _on_set(self, color: Image | CompressedImage, depth: Image | None = None) -> None:
         now = self._clock()
         self._seen_s["set"] = now
-        self._statistics.count("sync_losses", max(self._unpaired - 1, 0))
-        self._unpaired = 0
-        if self._info is not None:
+        self._forget_unpaired(stamp_to_ns(color.header.stamp))
+        if self._info is None:
+            self._statistics.count("no_camera_info")
+        else:
             self._mailbox.put(ImageSet(color, depth, self._info, now))
+
+    def _forget_unpaired(self, paired_ns: int) -> None:
+        """Colour images older than one that was paired find no partner any more."""
+        while self._unpaired_ns and self._unpaired_ns[0] <= paired_ns:
+            older = self._unpaired_ns.popleft() < paired_ns
+            self._statistics.count("sync_losses", int(older))
 
     def check(self) -> None:
         """Report what did not come for too long, clear what came; call it about once a second."""
         now = self._clock()
-        waiting = self.config.sync_queue
-        if self._unpaired > waiting:  # what left the queue alone finds no partner any more
-            self._statistics.count("sync_losses", self._unpaired - waiting)
-            self._unpaired = waiting
+        while len(self._unpaired_ns) > self.config.sync_queue:  # what left the queue alone is lost
+            self._unpaired_ns.popleft()
+            self._statistics.count("sync_losses")
         silent_s = {name: now - seen for name, seen in self._seen_s.items()}
         limit, topics = self.config.input_timeout_s, self._topics
         losses = self._describe_losses()
@@ -140,6 +173,8 @@ class Intake:
             if self._seen_s[stream] > since_s:
                 del self._incompatible[stream]  # another publisher, or it was mended
         self._set(Source.QOS, bool(self._incompatible), self._qos_message)
+        backwards, self._backwards = self._backwards, None
+        self._set(Source.STAMPS, backwards is not None, lambda: str(backwards))
         color_missing = silent_s["color"] > limit
         self._set(Source.COLOR, color_missing, lambda: self._silence(topics.color, limit))
         info_missing = self._info is None and silent_s["info"] > limit and not color_missing
@@ -149,6 +184,9 @@ class Intake:
         depth_missing = silent_s["depth"] > self.config.depth_timeout_s
         self._set(Source.DEPTH, depth_missing, self._no_depth)
         both_come = silent_s["color"] < 1.0 and silent_s["depth"] < 1.0
+        period_s = self._color_period_s()
+        too_large = period_s is not None and self.config.sync_slop_s >= period_s / 2
+        self._set(Source.SLOP, too_large, lambda: self._slop_message(period_s or 0.0))
         self._set(Source.SYNC, both_come and silent_s["set"] > limit, self._no_pairs)
 
     def _set(self, source: Source, wrong: bool, describe: Callable[[], str]) -> None:
@@ -169,6 +207,20 @@ class Intake:
 
     def _qos_message(self) -> str:
         return " ".join(message for _, message in self._incompatible.values())
+
+    def _color_period_s(self) -> float | None:
+        """Median time between the latest colour stamps; None until there are enough."""
+        if len(self._periods_ns) < _PERIODS:
+            return None
+        return statistics.median(self._periods_ns) / 1e9
+
+    def _slop_message(self, period_s: float) -> str:
+        return (
+            f"{self._topics.color} comes every {period_s * 1e3:.1f} ms, sync_slop_s "
+            f"{self.config.sync_slop_s:g} is half of that or more: after one lost image, colour is "
+            "paired with the depth of the next or the last one and poses are wrong where "
+            f"anything moves. Set sync_slop_s below {period_s / 2:.4f}."
+        )
 
     def _silence(self, topic: str, limit_s: float) -> str:
         number = self._count_publishers(topic)

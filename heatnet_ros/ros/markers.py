@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import colorsys
 import itertools
+import os
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from builtin_interfaces.msg import Duration
@@ -17,7 +19,6 @@ from heatnet_ros.objects import ObjectLibrary, ObjectModel
 from heatnet_ros.types import FloatArray, PoseEstimate
 
 _AXIS_COLORS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-_MESH_FORMATS = (".ply", ".obj", ".stl", ".dae")
 
 
 def pose_to_message(T_a_b: FloatArray) -> Pose:
@@ -109,9 +110,22 @@ def _label(pose: PoseEstimate) -> Marker:
 
 
 def _mesh_uri(model: ObjectModel) -> str | None:
+    """``package://`` where RViz, perhaps on another machine, finds the package; else ``file://``.
+
+    None without a mesh that the library itself could read: nobody checked another one's unit.
+    """
     path: Path | None = model.mesh_path
-    if path is None or path.suffix.lower() not in _MESH_FORMATS or not path.exists():
+    if path is None or path.suffix.lower() != ".ply" or not path.exists():
         return None
+    # the link, where there is one (colcon --symlink-install), lies in the package, its target not
+    for candidate in (path.absolute(), path.resolve()):
+        for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep):
+            share = Path(prefix).absolute() / "share"
+            if not prefix or not candidate.is_relative_to(share):
+                continue
+            package, *inside = candidate.relative_to(share).parts
+            if (share / "ament_index" / "resource_index" / "packages" / package).exists():
+                return f"package://{package}/{quote('/'.join(inside))}"
     return path.resolve().as_uri()
 
 

@@ -27,6 +27,12 @@ _TO_RGB = {
 _DEPTH_TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 # 32FC1 whose median is beyond any camera's range holds millimetres
 _MAX_MEDIAN_DEPTH_M = 100.0
+# CameraInfo and depth describe the pixels as the sensor delivers them: nothing may turn them
+_IMREAD_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+# cv_bridge lets through what numpy, OpenCV and its own compiled part raise
+_CV_BRIDGE_FAULTS = (
+    ValueError, TypeError, RuntimeError, ImportError, AttributeError, LookupError, cv2.error,
+)  # fmt: skip
 _ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
 
 
@@ -56,7 +62,7 @@ def compressed_to_rgb(message: CompressedImage, topic: str) -> ImageU8:
     ending = _ENDINGS.get(content[:2])
     # OpenCV fills the rest of a truncated JPEG with grey and reports nothing
     complete = ending is not None and ending in content[-64:]
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if complete else None
+    bgr = cv2.imdecode(data, _IMREAD_FLAGS) if complete else None
     if bgr is None:
         fault = "are truncated or damaged" if ending else "begin like neither"
         raise DataError(
@@ -107,23 +113,27 @@ def _check_depth(depth_m: DepthF32, topic: str) -> None:
         )
 
 
+def _check_length(message: Image, expected: int, topic: str) -> None:
+    size = f"{message.width}x{message.height}"
+    if message.height == 0 or message.width == 0:
+        raise DataError(f"{topic}: image is empty ({size}). Check the camera driver.")
+    if len(message.data) < expected:
+        raise DataError(
+            f"{topic}: image data is truncated, got {len(message.data)} bytes, expected {expected} "
+            f"for {size} '{message.encoding}' with step {message.step}. Check the publisher."
+        )
+
+
 def _view(message: Image, dtype: np.dtype[Any], channels: int, topic: str) -> NDArray[np.generic]:
     """HxW or HxWxC view of the data; padding at the end of rows is skipped."""
     height, width, step = message.height, message.width, message.step
     row = width * channels * dtype.itemsize
-    if height == 0 or width == 0:
-        raise DataError(f"{topic}: image is empty ({width}x{height}). Check the camera driver.")
     if step < row:
         raise DataError(
             f"{topic}: step is {step}, expected at least {row} bytes for {width} pixels of "
             f"'{message.encoding}'. The publisher fills the message wrongly."
         )
-    expected = step * (height - 1) + row
-    if len(message.data) < expected:
-        raise DataError(
-            f"{topic}: image data is truncated, got {len(message.data)} bytes, expected {expected} "
-            f"for {width}x{height} '{message.encoding}' with step {step}. Check the publisher."
-        )
+    _check_length(message, step * (height - 1) + row, topic)
     shape: tuple[int, ...] = (height, width)
     strides: tuple[int, ...] = (step, channels * dtype.itemsize)
     if channels > 1:
@@ -133,17 +143,18 @@ def _view(message: Image, dtype: np.dtype[Any], channels: int, topic: str) -> ND
 
 def _convert_by_cv_bridge(message: Image, encoding: str, topic: str, known: str) -> NDArray[Any]:
     """Unusual encodings go through cv_bridge where it is installed."""
+    _check_length(message, message.step * message.height, topic)
     try:
-        from cv_bridge import CvBridge, CvBridgeError
-    except ImportError:
+        from cv_bridge import CvBridge
+    except (ImportError, AttributeError) as error:  # the latter: built for another numpy
         raise DataError(
-            f"{topic}: encoding '{message.encoding}' needs cv_bridge, which is not installed; "
-            f"without it: {known}. Install ros-$ROS_DISTRO-cv-bridge or change the encoding "
-            "(or the topic: is depth remapped to colour?)."
-        ) from None
+            f"{topic}: encoding '{message.encoding}' needs cv_bridge, which is not installed or "
+            f"does not load ({error}); without it: {known}. Install ros-$ROS_DISTRO-cv-bridge or "
+            "change the encoding (or the topic: is depth remapped to colour?)."
+        ) from error
     try:
         return np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding=encoding))
-    except CvBridgeError as error:
+    except _CV_BRIDGE_FAULTS as error:  # CvBridgeError is a TypeError
         raise DataError(
             f"{topic}: cv_bridge cannot convert '{message.encoding}' to '{encoding}': {error}. "
             f"Publish one of {known}."
@@ -155,7 +166,8 @@ def camera_info_to_intrinsics(
 ) -> tuple[FloatArray, Distortion]:
     """CameraInfo -> (3x3 K of the image as published, distortion); binning and ROI applied.
 
-    ``rectified``: P and no distortion, else K and D. Raises DataError where uncalibrated.
+    ``rectified``: P and no distortion, else K and D. Raises DataError where uncalibrated, with
+    skew, or with another last row than 0, 0, 1.
     """
     K = np.array(info.p if rectified else info.k, np.float64).reshape(3, -1)
     name = "P" if rectified else "K"
@@ -171,6 +183,12 @@ def camera_info_to_intrinsics(
             "of a stereo pair. Use the first camera's image and camera_info."
         )
     K = K[:, :3].copy()
+    if K[0, 1] != 0 or K[1, 0] != 0 or K[2].tolist() != [0.0, 0.0, 1.0]:
+        raise DataError(
+            f"{topic}: {name} is {K.ravel().tolist()}, expected fx, 0, cx, 0, fy, cy, 0, 0, 1: "
+            "skew and other last rows are not supported. Calibrate the camera anew "
+            "(camera_calibration) or mend what fills CameraInfo."
+        )
     for axis, (offset, binning) in enumerate(
         ((info.roi.x_offset, info.binning_x), (info.roi.y_offset, info.binning_y))
     ):

@@ -37,12 +37,11 @@ from heatnet_ros.ros.diagnostics import build_diagnostics
 from heatnet_ros.ros.frames import ImageSet, Topics
 from heatnet_ros.ros.intake import Intake
 from heatnet_ros.ros.mailbox import Mailbox
-from heatnet_ros.ros.node_config import NodeConfig
 from heatnet_ros.ros.params import NodeParameters
 from heatnet_ros.ros.problems import Problems, Source
 from heatnet_ros.ros.publishers import ResultPublishers
 from heatnet_ros.ros.statistics import Statistics
-from heatnet_ros.ros.worker import Worker
+from heatnet_ros.ros.worker import Settings, Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 _QOS_OVERRIDES = QoSOverridingOptions(
@@ -59,7 +58,7 @@ _QOS_OVERRIDES = QoSOverridingOptions(
 class _Configured:
     """What exists from configure to cleanup."""
 
-    config: NodeConfig
+    settings: Settings
     pipeline: Pipeline
     topics: Topics
     publishers: ResultPublishers
@@ -92,7 +91,8 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         self._options = NodeParameters(self)
         for warning in self._options.warnings:
             self.get_logger().warning(warning)
-        self.add_on_set_parameters_callback(self._on_parameters)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._apply_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # not the ROS clock: a simulation that stands still must not silence the diagnostics
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -145,7 +145,8 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
             depth=self.resolve_topic_name("depth/image_raw") if use_depth else None,
         )
         pipeline.warm_up(with_depth=use_depth)
-        return _Configured(config, pipeline, topics, ResultPublishers(self, pipeline.library))
+        settings = Settings(config, pipeline_config)
+        return _Configured(settings, pipeline, topics, ResultPublishers(self, pipeline.library))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and subscribe."""
@@ -169,7 +170,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
             configured.pipeline,
             mailbox,
             configured.topics,
-            configured.config,
+            configured.settings,
             configured.publishers.publish,
             lambda: int(self.get_clock().now().nanoseconds),
             self._problems,
@@ -177,7 +178,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         )
         intake = Intake(
             configured.topics,
-            configured.config,
+            configured.settings.node,
             mailbox,
             self._problems,
             self._statistics,
@@ -188,7 +189,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
 
     def _subscribe(self, active: _Active, configured: _Configured) -> None:
         intake, topics = active.intake, configured.topics
-        compressed = configured.config.color_transport == "compressed"
+        compressed = configured.settings.node.color_transport == "compressed"
         color_type = CompressedImage if compressed else Image
         wanted = [
             ("info", CameraInfo, topics.camera_info, intake.on_camera_info),
@@ -263,16 +264,18 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         self._release()
         super().destroy_node()
 
-    def _on_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        configured = self._configured
-        result, changes = self._options.check_changes(parameters, configured is not None)
-        if configured is not None and result.successful and changes:
-            configured.config, pipeline_config = self._options.read(changes)
-            configured.pipeline.update(pipeline_config)
-            if self._active is not None:
-                self._active.worker.config = configured.config
-                self._active.intake.config = configured.config
-        return result
+    def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        return self._options.check_changes(parameters, self._configured is not None)
+
+    def _apply_parameters(self, parameters: list[Parameter]) -> None:
+        """All of them were accepted and are stored; the worker takes them with the next frame."""
+        changed, configured = self._options.note_changes(parameters), self._configured
+        if not changed or configured is None:
+            return
+        configured.settings = Settings(*self._options.read())
+        if self._active is not None:
+            self._active.worker.settings = configured.settings
+            self._active.intake.config = configured.settings.node
 
     def _report(self) -> None:
         """Publish diagnostics; once a second, and when configuring fails."""

@@ -11,9 +11,7 @@ from heatnet_ros.config import option
 class NodeConfig:
     """How the node takes images in and how it reports."""
 
-    autostart: bool = option(
-        True, "Configure and activate at start, without a lifecycle manager", live=True
-    )
+    autostart: bool = option(True, "Configure and activate at start, without a lifecycle manager")
     color_transport: str = option(
         "raw",
         "raw: color/image_raw; compressed: color/image_raw/compressed (JPEG or PNG)",
@@ -31,8 +29,9 @@ class NodeConfig:
         10, "Colour and depth images kept while their partner is awaited", low=1, high=100
     )
     sync_slop_s: float = option(
-        0.02,
-        "The stamps of a colour and a depth image taken together differ by less than this",
+        0.008,
+        "The stamps of a colour and a depth image taken together differ by less than this; keep it "
+        "below half the time between two images",
         low=0.001,
         high=1.0,
     )

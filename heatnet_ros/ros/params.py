@@ -124,30 +124,25 @@ class NodeParameters:
         if self.errors:
             raise ConfigError(" ".join(self.errors.values()))
 
-    def read(self, changes: Mapping[str, Any] | None = None) -> tuple[NodeConfig, PipelineConfig]:
-        """The present configuration, with ``changes`` (name -> value) applied."""
+    def read(self) -> tuple[NodeConfig, PipelineConfig]:
+        """The present configuration."""
         values = {
             name: self.check(name, self._node.get_parameter(name).value) for name in self.options
         }
-        values |= changes or {}
         return _build(NodeConfig, values), _build(PipelineConfig, values)
 
     def check_changes(
         self, parameters: list[Parameter], configured: bool
-    ) -> tuple[SetParametersResult, dict[str, Any]]:
-        """Whether a set request is allowed, and the checked values of our own options in it.
-
-        While ``configured``, only live options may change. A good value clears the option's error.
-        """
-        changes: dict[str, Any] = {}
+    ) -> SetParametersResult:
+        """Whether a set request is allowed. While ``configured``, only live options may change."""
         for parameter in parameters:
             option = self.options.get(parameter.name)
             if option is None:
                 continue
             try:
-                changes[option.name] = self.check(option.name, parameter.value)
+                self.check(option.name, parameter.value)
             except ConfigError as error:
-                return SetParametersResult(successful=False, reason=str(error)), {}
+                return SetParametersResult(successful=False, reason=str(error))
             if configured and not option.field.metadata["live"]:
                 name = self._node.get_fully_qualified_name()
                 reason = (
@@ -155,10 +150,15 @@ class NodeParameters:
                     f"this state. Run: ros2 lifecycle set {name} deactivate (if active), then "
                     "cleanup, set the parameter, configure, activate."
                 )
-                return SetParametersResult(successful=False, reason=reason), {}
-        for name in changes:
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    def note_changes(self, parameters: list[Parameter]) -> bool:
+        """Call it when values were set: their errors are over. Whether any is one of ours."""
+        names = [p.name for p in parameters if p.name in self.options]
+        for name in names:
             self.errors.pop(name, None)
-        return SetParametersResult(successful=True), changes
+        return bool(names)
 
 
 def _build(cls: type[T], values: Mapping[str, Any]) -> T:

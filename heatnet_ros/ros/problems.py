@@ -22,6 +22,8 @@ class Source(StrEnum):
     CAMERA_INFO = "camera_info"
     DEPTH = "depth"
     SYNC = "sync"
+    SLOP = "slop"
+    STAMPS = "stamps"
     INPUT = "input"
     PIPELINE = "pipeline"
 
@@ -38,7 +40,8 @@ class Problem:
 class Problems:
     """Collects problems from all threads and logs each message at most every ``REPEAT_S``.
 
-    Messages that differ only in their numbers are the same message.
+    Messages that differ only in their numbers are the same message, except for configuration
+    errors: each answers to a change that somebody made.
     """
 
     def __init__(
@@ -56,7 +59,8 @@ class Problems:
     def report(self, source: Source, message: str) -> None:
         """A problem is there (still, or again)."""
         now = self._clock()
-        kind = re.sub(r"\d+", "#", message)
+        folded = source is not Source.CONFIGURATION
+        kind = re.sub(r"\d+", "#", message) if folded else message
         with self._lock:
             log = now - self._logged_s.get(kind, -REPEAT_S) >= REPEAT_S
             if log:
@@ -75,9 +79,10 @@ class Problems:
             self._log_info(f"Solved ({source}): {problem.message}")
 
     def forget(self) -> None:
-        """Drop all problems without a word: the node starts anew."""
+        """Drop all problems without a word: the node starts anew, and may say the same again."""
         with self._lock:
             self._present.clear()
+            self._logged_s.clear()
 
     @property
     def present(self) -> dict[Source, Problem]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from heatnet_ros.types import PipelineResult
 
-# lost: reported by the middleware; dropped frames are counted by the mailbox
+# lost: reported by the middleware; dropped frames are counted by the mailbox; no_camera_info:
+# complete sets of images that came before the first CameraInfo
 COUNTERS = (
     "received",
     "received_depth",
@@ -19,6 +20,7 @@ COUNTERS = (
     "out_of_order",
     "clock_resets",
     "sync_losses",
+    "no_camera_info",
     "bad_input",
     "failed",
     "processed",

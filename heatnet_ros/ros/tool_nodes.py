@@ -15,6 +15,7 @@ from heatnet_ros.ros.params import describe, list_options
 
 T = TypeVar("T")
 
+# Fast DDS 2 (Jazzy) reads the first, Fast DDS 3 the second
 _PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
@@ -25,7 +26,7 @@ def use_large_frames_profile() -> None:
     """
     if not any(os.environ.get(name) for name in _PROFILE_VARIABLES):
         profile = find_resource("config/fastdds_large_frames.xml", "Fast DDS profile")
-        os.environ[_PROFILE_VARIABLES[0]] = str(profile)
+        os.environ.update(dict.fromkeys(_PROFILE_VARIABLES, str(profile)))
 
 
 def declare_options(node: Node, cls: type[T]) -> T:

@@ -6,7 +6,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from heatnet_ros.config import PipelineConfig
 from heatnet_ros.errors import DataError, HeatnetError
 from heatnet_ros.pipeline import Pipeline
 from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
@@ -17,10 +19,19 @@ from heatnet_ros.ros.statistics import Statistics
 from heatnet_ros.types import Frame, PipelineResult
 
 
-class Worker:
-    """Runs from ``start`` to ``stop``. ``config`` may be replaced while it runs.
+@dataclass(frozen=True)
+class Settings:
+    """The options of node and pipeline, replaced together."""
 
-    ``publish`` gets each result with its frame; ``now_ns`` is the clock that stamps images.
+    node: NodeConfig
+    pipeline: PipelineConfig
+
+
+class Worker:
+    """Runs from ``start`` to ``stop``. ``settings`` may be replaced while it runs.
+
+    A frame takes the newest settings when its work starts and keeps them to its end.
+    ``stamp_ns`` is the stamp of the latest frame. ``publish`` gets each result with its frame; ``now_ns`` is the clock that stamps images.
     """
 
     def __init__(
@@ -28,17 +39,17 @@ class Worker:
         pipeline: Pipeline,
         mailbox: Mailbox[ImageSet],
         topics: Topics,
-        config: NodeConfig,
+        settings: Settings,
         publish: Callable[[PipelineResult, Frame, float], None],
         now_ns: Callable[[], int],
         problems: Problems,
         statistics: Statistics,
     ) -> None:
-        self.config = config
+        self.settings = settings
+        self.stamp_ns = 0
         self._pipeline, self._mailbox, self._topics = pipeline, mailbox, topics
         self._publish, self._now_ns = publish, now_ns
         self._problems, self._statistics = problems, statistics
-        self._last_stamp_ns = 0
         self._thread = threading.Thread(target=self._run, name="pose_worker", daemon=True)
 
     def start(self) -> None:
@@ -54,9 +65,6 @@ class Worker:
         while (images := self._mailbox.take()) is not None:
             try:
                 self._process(images)
-            except DataError as error:
-                self._statistics.count("bad_input")
-                self._problems.report(Source.INPUT, str(error))
             except HeatnetError as error:
                 self._statistics.count("failed")
                 self._problems.report(Source.PIPELINE, str(error))
@@ -65,14 +73,21 @@ class Worker:
                 self._problems.report(Source.PIPELINE, f"A frame failed: {traceback.format_exc()}")
 
     def _process(self, images: ImageSet) -> None:
-        config = self.config
-        frame = build_frame(images, self._topics, config.rectified)
-        if frame.stamp_ns < self._last_stamp_ns:  # the clock was set back
+        settings = self.settings
+        try:
+            frame = build_frame(images, self._topics, settings.node.rectified)
+        except DataError as error:
+            self._statistics.count("bad_input")
+            self._problems.report(Source.INPUT, str(error))
+            return
+        self._problems.clear(Source.INPUT)
+        if settings.pipeline is not self._pipeline.config:
+            self._pipeline.update(settings.pipeline)
+        if frame.stamp_ns < self.stamp_ns:  # the clock was set back
             self._pipeline.reset()
-        self._last_stamp_ns = frame.stamp_ns
+        self.stamp_ns = frame.stamp_ns
         result = self._pipeline.run(frame)
-        self._publish(result, frame, config.marker_lifetime_s)
+        self._publish(result, frame, settings.node.marker_lifetime_s)
         since_stamp_s = (self._now_ns() - frame.stamp_ns) / 1e9
         self._statistics.record(result, time.monotonic() - images.received_s, since_stamp_s)
-        self._problems.clear(Source.INPUT)
         self._problems.clear(Source.PIPELINE)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -81,6 +83,24 @@ def run(task: Task, config: Any, out: Path) -> None:
     print(f"held out: {task.score(0)}", flush=True)
 
 
+def _provenance() -> dict[str, str]:
+    """The command that trains and the commit of the code."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = f"python -m {module.name}" if module else Path(sys.argv[0]).name
+    return {"command": " ".join([program, *sys.argv[1:]]), "commit": describe_commit()}
+
+
+def describe_commit() -> str:
+    """``git describe`` of the working tree, or ``unknown``."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
 def _resume(net: torch.nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
     """Samples seen by the checkpoint that was loaded, 0 without one."""
     if not checkpoint.exists():
@@ -113,7 +133,7 @@ def _save(
     if optimizer is not None:
         state["optimizer"] = optimizer.state_dict()
     part = path.with_suffix(".part")
-    torch.save(state | task.state, part)
+    torch.save(state | task.state | _provenance(), part)
     os.replace(part, path)
 
 

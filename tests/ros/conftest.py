@@ -1,20 +1,21 @@
 import os
-from pathlib import Path
 
 import pytest
 import rclpy
 from bench import Bench
 
-PROFILE = Path(__file__).parents[2] / "config" / "fastdds_large_frames.xml"
+from heatnet_ros.ros.tool_nodes import use_large_frames_profile
 
 
 @pytest.fixture(scope="session")
 def ros():
     """This process is the camera: it needs the profile, the processes it starts must not get it."""
-    os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(PROFILE)
+    before = dict(os.environ)
+    use_large_frames_profile()
     rclpy.init()
     rclpy.create_node("reads_the_profile").destroy_node()
-    del os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"]
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
     yield
     rclpy.try_shutdown()
 

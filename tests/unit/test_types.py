@@ -59,6 +59,8 @@ def test_frame_knows_its_size_and_is_frozen() -> None:
         ({"K": np.diag([600.0, -1, 1])}, "uncalibrated"),
         ({"K": np.full((3, 3), np.nan)}, "expected finite 3x3"),
         ({"K": np.eye(4)}, "expected finite 3x3"),
+        ({"K": np.array([[600.0, 3, 4], [0, 600, 3], [0, 0, 1]])}, "no skew"),
+        ({"K": np.array([[600.0, 0, 4], [0, 600, 3], [0, 0, 0]])}, "0, 0, 1 in its last row"),
         ({"depth_m": np.ones((3, 4), np.float32)}, "Depth is 4x3, colour is 8x6.*align_depth"),
         ({"depth_m": np.ones((6, 8), np.uint16)}, "float32 metres, got uint16"),
         ({"depth_m": np.ones((6, 8))}, "float32 metres, got float64"),

@@ -126,7 +126,7 @@ def _pose(
     points = camera.project(se3.transform(T_true, model.keypoints_m), K, distortion)
     points = points + np.random.default_rng(seed).normal(0, noise_px, points.shape)
     keypoints = Keypoints(points, np.full(len(points), 0.8))
-    return PoseEstimate(name, T, 0.9, 1.0, 1.0, "test", keypoints=keypoints)
+    return PoseEstimate(name, T, 0.9, 1.0, 1.0, "test", crop_scale=0.8, keypoints=keypoints)
 
 
 def _standing(angle: float = 0.5, z_m: float = 0.6) -> FloatArray:
@@ -162,7 +162,11 @@ def test_five_centimetres_along_z_come_down_below_two_millimetres(
     assert abs(pose.T_camera_object[2, 3] - T_true[2, 3]) < 0.002
     assert _errors(pose.T_camera_object, T_true)[0] < 3
     assert pose.source == "test+depth_icp"
-    assert pose.depth_error_m is not None and abs(pose.depth_error_m) < 0.002
+    # the error of the pose that is published, in crop pixels, not of the one that came in
+    seen = camera.project(se3.transform(pose.T_camera_object, LIBRARY[name].keypoints_m), K)
+    errors_px = np.linalg.norm(seen - start.keypoints.points_px, axis=1)
+    expected_px = np.sqrt(np.mean(errors_px**2)) * start.crop_scale
+    assert pose.reprojection_px == pytest.approx(expected_px, rel=1e-6)
 
 
 def test_sees_through_a_scale_error_of_the_keypoints() -> None:

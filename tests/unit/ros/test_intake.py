@@ -1,6 +1,7 @@
 """Pairing, order and clock resets, over both synchronisers where message_filters is installed."""
 
 import importlib.util
+import re
 
 import pytest
 from builtin_interfaces.msg import Time
@@ -13,7 +14,7 @@ from heatnet_ros.ros.frames import Topics
 from heatnet_ros.ros.intake import Intake
 from heatnet_ros.ros.mailbox import Mailbox
 from heatnet_ros.ros.node_config import NodeConfig
-from heatnet_ros.ros.problems import Problems
+from heatnet_ros.ros.problems import Problems, Source
 from heatnet_ros.ros.statistics import Statistics
 
 HAS_MESSAGE_FILTERS = importlib.util.find_spec("message_filters") is not None
@@ -46,11 +47,12 @@ class Desk:
     def __init__(self, depth="/depth", **config):
         self.now, self.errors, self.box, self.statistics = 0.0, [], Box(), Statistics()
         clock = lambda: self.now  # noqa: E731
-        problems = Problems(self.errors.append, lambda _: None, clock)
+        self.problems = Problems(self.errors.append, lambda _: None, clock)
         topics = Topics("/color", "/info", depth)
         self.intake = Intake(
-            topics, NodeConfig(**config), self.box, problems, self.statistics, lambda _: 1, clock
-        )
+            topics, NodeConfig(**config), self.box, self.problems, self.statistics,
+            lambda _: 1, clock,
+        )  # fmt: skip
 
     def frame(self, ms):
         self.intake.on_color(image(ms))
@@ -147,4 +149,100 @@ def test_losses_on_the_way_name_share_and_remedy():
     desk.intake.check()
     assert "/color: 9 of the last 10 messages were lost" in desk.errors[0]
     assert "fastdds_large_frames.xml" in desk.errors[0]
+    # Fast DDS 2 reads the first, Fast DDS 3 the second
+    assert "FASTRTPS_DEFAULT_PROFILES_FILE" in desk.errors[0]
+    assert "FASTDDS_DEFAULT_PROFILES_FILE" in desk.errors[0]
     assert desk.statistics.values()["lost"] == "11"
+
+
+@pytest.mark.parametrize("order", ["cd", "dc"])
+def test_after_a_lost_depth_image_only_equal_stamps_are_paired(desk, monkeypatch, order):
+    """Colour and depth of 17 ms period: a slop above half of it would stay one frame behind."""
+    monkeypatch.setattr(desk.box, "put", lambda images: pairs.append(images))
+    pairs = []
+    for number in range(30):
+        for stream in order:
+            if stream == "c":
+                desk.intake.on_color(image(5000 + 17 * number))
+            elif number != 5:
+                desk.intake.on_depth(image(5000 + 17 * number))
+    assert len(pairs) == 29
+    assert all(pair.color.header.stamp == pair.depth.header.stamp for pair in pairs)
+    desk.intake.check()
+    assert desk.errors == []
+
+
+@pytest.mark.parametrize(("period_ms", "slop_s"), [(11, 0.008), (33, 0.02), (33, 0.0165)])
+def test_slop_too_large_for_the_rate_is_said_and_over_when_the_camera_slows(period_ms, slop_s):
+    desk = Desk(sync_slop_s=slop_s)
+    for number in range(30):
+        desk.frame(5000 + period_ms * number)
+    desk.intake.check()
+    assert len(desk.errors) == 1
+    assert re.search(
+        rf"/color comes every {period_ms}\.0 ms.*sync_slop_s {slop_s}.*Set sync_slop_s below "
+        rf"{period_ms / 2000:.4f}",
+        desk.errors[0],
+    )
+    for number in range(40):
+        desk.frame(8000 + 100 * number)
+    desk.intake.check()
+    assert desk.problems.present == {} and len(desk.errors) == 1
+
+
+def test_no_word_on_the_slop_without_depth():
+    desk = Desk(depth=None, sync_slop_s=0.1)
+    for number in range(30):
+        desk.intake.on_color(image(5000 + 20 * number))
+    desk.intake.check()
+    assert desk.errors == []
+
+
+@pytest.mark.parametrize(
+    ("stamp_ms", "topic", "pattern"),
+    [
+        (4990, "color", r"/color: .*backwards.*newest 5.033 s, then 4.990 s.*ignored.*one publ"),
+        (4990, "depth", r"/depth: .*backwards.*newest 5.033 s, then 4.990 s.*ignored.*one publ"),
+        (1000, "color", r"/color: .*backwards.*newest 5.033 s, then 1.000 s.*anew.*clock"),
+        (1000, "depth", r"/depth: .*backwards.*newest 5.033 s, then 1.000 s.*anew.*clock"),
+    ],
+)
+def test_stamps_that_go_backwards_are_said_and_over_when_they_rise(desk, stamp_ms, topic, pattern):
+    for ms in (5000, 5033):
+        desk.frame(ms)
+    getattr(desk.intake, f"on_{topic}")(image(stamp_ms))
+    desk.intake.check()
+    assert len(desk.errors) == 1 and re.search(pattern, desk.errors[0]), desk.errors
+    assert list(desk.problems.present) == [Source.STAMPS]
+    for ms in range(6000, 6400, 33):
+        desk.frame(ms)
+    desk.intake.check()
+    assert desk.problems.present == {} and len(desk.errors) == 1
+    assert 6396 in desk.box.stamps
+
+
+def test_every_frame_is_accounted_for():
+    """Late calibration, lost depth, depth later than the next colour, overtaken, clock reset."""
+    desk = Desk()
+    desk.frame(5000)
+    desk.frame(5033)
+    assert desk.statistics.values()["no_camera_info"] == "2"
+    desk.intake.on_camera_info(CameraInfo())
+    desk.intake.on_color(image(5066))
+    desk.intake.on_color(image(5100))
+    desk.intake.on_depth(image(5066))
+    desk.intake.on_depth(image(5100))
+    desk.intake.on_color(image(5133))  # its depth is lost
+    desk.frame(5166)
+    desk.intake.on_color(image(5150))  # overtaken
+    desk.intake.on_color(image(5200))  # the clock is set back before its depth comes
+    for ms in range(1000, 2000, 33):
+        desk.intake.on_color(image(ms))
+    desk.intake.check()
+    desk.frame(3000)
+    desk.intake.on_color(image(3033))  # waits
+    values = desk.statistics.values()
+    assert desk.box.stamps == [5066, 5100, 5166, 3000]
+    assert values["sync_losses"] == str(1 + 1 + len(range(1000, 2000, 33)))
+    ends = [int(values[name]) for name in ("no_camera_info", "out_of_order", "sync_losses")]
+    assert int(values["received"]) == sum(ends) + len(desk.box.stamps) + 1

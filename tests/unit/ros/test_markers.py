@@ -66,3 +66,39 @@ def test_only_what_vanished_is_deleted_and_once():
     assert deleted == {("wedge/shape", 1), ("wedge/axes", 1), ("wedge/label", 1)}
     third = builder.build((estimate("brick"),), HEADER, 1.0).markers
     assert all(m.action == Marker.ADD for m in third)
+
+
+def shape_of(path):
+    model = dataclasses.replace(LIBRARY["wedge"], mesh_path=path, mesh_unit="m")
+    builder = MarkerBuilder(ObjectLibrary("one", {"wedge": model}, path.parent))
+    return builder.build((estimate("wedge"),), HEADER, 1.0).markers[0]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_mesh_in_an_ament_share_folder_is_a_package_uri(tmp_path, monkeypatch, linked):
+    """RViz may run on another machine, where the package lies elsewhere."""
+    prefix = tmp_path / "install"
+    share = prefix / "share" / "heatnet_ros"
+    meshes, source = share / "config" / "objects", tmp_path / "source"
+    for folder in (meshes, source, prefix / "share/ament_index/resource_index/packages"):
+        folder.mkdir(parents=True)
+    (prefix / "share/ament_index/resource_index/packages/heatnet_ros").touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"/opt/ros/none:{prefix}")
+    path = meshes / "we dge.ply"
+    if linked:  # colcon build --symlink-install
+        write_ply(source / "wedge.ply", MESHES["wedge"])
+        path.symlink_to(source / "wedge.ply")
+    else:
+        write_ply(path, MESHES["wedge"])
+    assert shape_of(path).mesh_resource == "package://heatnet_ros/config/objects/we%20dge.ply"
+    outside = prefix / "share" / "no_package" / "wedge.ply"
+    outside.parent.mkdir()
+    write_ply(outside, MESHES["wedge"])
+    assert shape_of(outside).mesh_resource == outside.as_uri()
+
+
+@pytest.mark.parametrize("suffix", [".obj", ".stl", ".dae"])
+def test_a_mesh_that_the_library_cannot_read_is_not_shown(tmp_path, suffix):
+    path = tmp_path / f"wedge{suffix}"
+    path.touch()
+    assert shape_of(path).type == Marker.LINE_LIST

@@ -1,5 +1,7 @@
 import array
 import importlib.util
+import sys
+import types
 
 import cv2
 import numpy as np
@@ -204,3 +206,100 @@ def test_binning_and_roi_move_the_projection_like_the_pixels():
 
 def test_size_without_roi_and_binning():
     assert image_size_of(camera_info()) == (640, 480)
+
+
+@pytest.mark.parametrize(("index", "value"), [(1, 0.5), (3, 0.1), (6, 1e-3), (7, 1.0), (8, 2.0)])
+@pytest.mark.parametrize("rectified", [False, True])
+def test_skew_and_a_wrong_last_row_are_refused(index, value, rectified):
+    info = camera_info()
+    matrix = info.p if rectified else info.k
+    matrix[index + index // 3 if rectified else index] = value
+    name = "P" if rectified else "K"
+    with pytest.raises(DataError, match=rf"/info: {name} is \[.*expected .*0, 0, 1.*alibrat"):
+        camera_info_to_intrinsics(info, rectified, "/info")
+
+
+def test_exif_orientation_does_not_turn_the_image():
+    """CameraInfo and depth describe the pixels as the sensor delivers them."""
+    plain = cv2.imencode(".jpg", smooth_rgb()[..., ::-1])[1].tobytes()
+    # big-endian TIFF with the one tag 0x0112 (orientation), type SHORT, value 6: turn by 90 degrees
+    tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    exif = b"Exif\0\0" + tiff
+    turned = plain[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + plain[2:]
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (64, 48, 3)
+    decoded = compressed_to_rgb(CompressedImage(format="jpeg", data=turned), "/color/compressed")
+    wanted = compressed_to_rgb(CompressedImage(format="jpeg", data=plain), "/color/compressed")
+    np.testing.assert_array_equal(decoded, wanted)
+
+
+class FakeBridge(types.ModuleType):
+    """cv_bridge as far as it is used; ``answer`` is what the conversion returns or raises."""
+
+    class CvBridgeError(TypeError):
+        pass
+
+    def __init__(self, answer):
+        super().__init__("cv_bridge")
+        self.answer, self.calls = answer, 0
+
+    def CvBridge(self):  # noqa: N802
+        return self
+
+    def imgmsg_to_cv2(self, message, desired_encoding):
+        self.calls += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def bridge(monkeypatch):
+    def install(answer):
+        module = FakeBridge(answer)
+        monkeypatch.setitem(sys.modules, "cv_bridge", module)
+        return module
+
+    return install
+
+
+def test_cv_bridge_converts_unusual_encodings(bridge):
+    bridge(RGB)
+    message = array_to_image(RGB[..., 0], "bayer_rggb8")
+    np.testing.assert_array_equal(image_to_rgb(message, "/color"), RGB)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FakeBridge.CvBridgeError("not supported"), ValueError("reshape"), TypeError("buffer"),
+        RuntimeError("boost"), ImportError("boost"), AttributeError("_ARRAY_API not found"),
+        KeyError("bayer"), cv2.error("cvtColor"),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_cv_bridge_failures_name_topic_and_remedy(bridge, error):
+    bridge(error)
+    message = array_to_image(RGB[..., 0], "bayer_rggb8")
+    pattern = r"/color: cv_bridge cannot convert 'bayer_rggb8' to 'rgb8': .*Publish one of"
+    with pytest.raises(DataError, match=pattern):
+        image_to_rgb(message, "/color")
+
+
+def test_cv_bridge_that_does_not_fit_numpy_is_named(bridge, monkeypatch):
+    """A cv_bridge built for numpy 1 breaks while it is imported."""
+    module = bridge(RGB)
+    monkeypatch.delattr(FakeBridge, "CvBridge")
+    with pytest.raises(DataError, match=r"/color: .*bayer_rggb8.*cv_bridge.*cannot import"):
+        image_to_rgb(array_to_image(RGB[..., 0], "bayer_rggb8"), "/color")
+    assert module.calls == 0
+
+
+def test_truncated_data_does_not_reach_cv_bridge(bridge):
+    module = bridge(RGB)
+    message = array_to_image(RGB[..., 0], "bayer_rggb8")
+    message.data = message.data[:-1]
+    with pytest.raises(DataError, match=r"/color.*truncated, got 29 bytes, expected 30"):
+        image_to_rgb(message, "/color")
+    with pytest.raises(DataError, match=r"/color: image is empty"):
+        image_to_rgb(array_to_image(RGB[:0, :, 0], "bayer_rggb8"), "/color")
+    assert module.calls == 0

@@ -41,3 +41,17 @@ def test_good_and_bad_frames_in_turn_do_not_flood_the_log(bench):
         bench.problems.clear(Source.INPUT)
         bench.now += 0.01
     assert len(bench.errors) == 1 and len(bench.infos) == 1
+
+
+def test_configuration_errors_that_differ_in_a_number_are_both_logged(bench):
+    bench.problems.report(Source.CONFIGURATION, "threads is 300, expected 0 to 256")
+    bench.problems.report(Source.CONFIGURATION, "threads is 400, expected 0 to 256")
+    bench.problems.report(Source.CONFIGURATION, "threads is 400, expected 0 to 256")
+    assert len(bench.errors) == 2
+
+
+def test_a_node_that_starts_anew_says_the_same_again(bench):
+    bench.problems.report(Source.INPUT, "/color: bad")
+    bench.problems.forget()
+    bench.problems.report(Source.INPUT, "/color: bad")
+    assert len(bench.errors) == 2

@@ -2,6 +2,8 @@
 
 import dataclasses
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,11 @@ torch = pytest.importorskip("torch", reason="torch is in the train extra (make t
 onnx = pytest.importorskip("onnx", reason="onnx is in the train extra (make test-train)")
 
 from heatnet_ros.config import EngineConfig, EstimatorConfig  # noqa: E402
-from heatnet_ros.datasets import synthetic  # noqa: E402
 from heatnet_ros.engines import load_engine  # noqa: E402
-from heatnet_ros.errors import EngineError, ModelError  # noqa: E402
+from heatnet_ros.errors import ModelError  # noqa: E402
 from heatnet_ros.estimators.heatnet import HeatNetEstimator  # noqa: E402
 from heatnet_ros.manifest import check_objects, load_manifest  # noqa: E402
 from heatnet_ros.objects import load_objects  # noqa: E402
-from heatnet_ros.rendering.rasterizer import Rasterizer  # noqa: E402
 from heatnet_ros.resources import find_resource  # noqa: E402
 from heatnet_ros.training import export, train_heatnet, train_yolo  # noqa: E402
 from heatnet_ros.training.crops import AugmentConfig, crop_sample, load_crops  # noqa: E402
@@ -31,15 +31,31 @@ DEMO = find_resource("config/objects/demo.yaml", "Object library")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    try:
-        Rasterizer((8, 8)).release()
-    except EngineError as error:
-        pytest.skip(f"off-screen OpenGL cannot be had here: {error}")
+    """Three shards, rendered by the command in a process of its own, as a user does it.
+
+    In one process Mesa's LLVM and triton's or OpenVINO's libraries crash each other.
+    """
     out = tmp_path_factory.mktemp("data")
-    config = synthetic.SyntheticConfig(objects_file=str(DEMO), scenes_per_shard=6, seed=3)
-    for index in range(3):
-        synthetic.write_shard(config, out, index)
+    settings = out / "scenes.yaml"
+    settings.write_text(f"objects_file: {DEMO}\nscenes: 18\nscenes_per_shard: 6\nseed: 3\n")
+    command = [sys.executable, "-m", "heatnet_ros.datasets.synthetic", "--workers", "1"]
+    done = subprocess.run(
+        [*command, "--scenes-file", str(settings), "--out", str(out)],
+        cwd=DEMO.parents[2], capture_output=True, text=True,
+    )  # fmt: skip
+    if "No off-screen OpenGL" in done.stderr:
+        pytest.skip(f"off-screen OpenGL cannot be had here: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr
     return out
+
+
+def export_as_a_command(run: Path, out: Path) -> None:
+    # as users do; in one process torch's threads and OpenVINO's crash each other after a training
+    command = [sys.executable, "-m", "heatnet_ros.training.export", "--run", str(run)]
+    done = subprocess.run(
+        [*command, "--out", str(out)], cwd=DEMO.parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def heatnet_config(data: Path, **changes) -> train_heatnet.TrainConfig:
@@ -104,11 +120,14 @@ def test_loss_falls_and_a_killed_run_continues(data, tmp_path, capsys):
 
 def test_exported_model_runs_in_the_estimator(run, tmp_path):
     out = tmp_path / "tiny_heatnet"
-    export.export(run, out)
+    export_as_a_command(run, out)
     manifest, library = load_manifest(out), load_objects(DEMO)
     check_objects(manifest, library)
-    assert manifest.accuracy["parity_max_keypoint_px"] < export.MAX_KEYPOINT_PX
+    parity = manifest.accuracy["parity_keypoint_px"]
+    assert {"onnxruntime CPU fp32", "openvino CPU fp32"} <= set(parity)
+    assert all(value["p99"] < 0.5 for value in parity.values())
     assert manifest.training["samples_seen"] == 320
+    assert "pytest" in manifest.training["command"] and manifest.training["commit"]
     engine = load_engine(manifest.onnx_path, EngineConfig(backend="onnxruntime"))
     estimator = HeatNetEstimator(engine, manifest, EstimatorConfig(), library)
     K = np.array([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
@@ -159,9 +178,9 @@ def test_yolo_trains_resumes_and_exports(data, tmp_path, capsys):
     (out / "final.pt").unlink()
     train_yolo.train(dataclasses.replace(config, samples=16), out)
     assert "continuing after 8 samples" in capsys.readouterr().out
-    export.export(out, tmp_path / "tiny_yolo")
+    export_as_a_command(out, tmp_path / "tiny_yolo")
     manifest = load_manifest(tmp_path / "tiny_yolo")
-    engine = load_engine(manifest.onnx_path, EngineConfig(backend="openvino"))
+    engine = load_engine(manifest.onnx_path, EngineConfig(backend="onnxruntime"))
     rows = engine.run({"image": np.zeros((1, 256, 320, 3), np.uint8)})["detections"]
     assert rows.shape[0] == 1 and rows.shape[2] == 6 and np.isfinite(rows).all()
     content = yaml.safe_load((tmp_path / "tiny_yolo" / "manifest.yaml").read_text())
