@@ -131,9 +131,7 @@ class NodeParameters:
         }
         return _build(NodeConfig, values), _build(PipelineConfig, values)
 
-    def check_changes(
-        self, parameters: list[Parameter], configured: bool
-    ) -> SetParametersResult:
+    def check_changes(self, parameters: list[Parameter], configured: bool) -> SetParametersResult:
         """Whether a set request is allowed. While ``configured``, only live options may change."""
         for parameter in parameters:
             option = self.options.get(parameter.name)

@@ -31,7 +31,8 @@ class Worker:
     """Runs from ``start`` to ``stop``. ``settings`` may be replaced while it runs.
 
     A frame takes the newest settings when its work starts and keeps them to its end.
-    ``stamp_ns`` is the stamp of the latest frame. ``publish`` gets each result with its frame; ``now_ns`` is the clock that stamps images.
+    ``stamp_ns`` is the stamp of the latest frame. ``publish`` gets each result with its frame;
+    ``now_ns`` is the clock that stamps images.
     """
 
     def __init__(

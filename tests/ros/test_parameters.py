@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.msg import ParameterType, SetParametersResult
 from rcl_interfaces.srv import DescribeParameters, GetParameters
 
 from heatnet_ros.config import PipelineConfig
@@ -60,6 +60,7 @@ def test_live_parameter_of_the_node(bench):
     [
         ("estimator.model", "elsewhere", "used while configuring.*cleanup"),
         ("use_depth", "false", "used while configuring"),
+        ("autostart", False, "used while configuring"),
         ("detector.score_threshold", 1.5, "range"),
         ("detector.score_threshold", "high", "(?i)type"),
     ],
@@ -114,3 +115,30 @@ def test_use_depth_false_with_a_depth_model_is_refused(bench):
     bench.start(use_depth=False, wait=False)
     bench.wait_for(lambda: bench.errors("use_depth is false, but the model .* needs"), "a message")
     assert bench.state() == "unconfigured"
+
+
+def test_what_is_refused_after_our_check_is_not_applied(bench):
+    """Another check may refuse what ours allows: only stored values count."""
+    node = bench.start()
+    before = node._configured.settings
+    node.add_on_set_parameters_callback(
+        lambda _: SetParametersResult(successful=False, reason="not today")
+    )
+    # rclpy asks the last one added first; ours must have been asked
+    node._on_set_parameters_callbacks.reverse()
+    assert bench.set_parameter("gate.min_score", 0.7).reason == "not today"
+    assert node._configured.settings is before and node._active.worker.settings is before
+    node._on_set_parameters_callbacks.pop()
+    assert bench.set_parameter("gate.min_score", 0.7).successful
+    assert node._configured.settings.pipeline.gate.min_score == 0.7
+    assert node._active.worker.settings is node._configured.settings
+    bench.stream_until_poses()
+
+
+def test_a_change_while_inactive_is_used_after_activation(bench):
+    node = bench.start()
+    assert bench.change_state("deactivate")
+    assert bench.set_parameter("gate.min_inliers", 9).successful
+    assert bench.change_state("activate")
+    bench.stream_until_poses()
+    assert node._configured.pipeline.config.gate.min_inliers == 9

@@ -1,9 +1,16 @@
-"""The launch files: read as text everywhere, built where ROS has `launch` (PyPI's is another)."""
+"""The launch files: read as text, run over the least of `launch`, and, where ROS has it, the real.
+
+PyPI's `launch` is another package.
+"""
 
 import ast
 import configparser
 import importlib.util
+import runpy
+import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -97,3 +104,121 @@ def test_description_is_built(path):
 
     description = get_launch_description_from_python_launch_file(str(path))
     assert {a.name for a in description.get_launch_arguments()} >= PROMISED
+
+
+class Recorded:
+    """Any class of launch: keeps what it was built from."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        self.args, self.keywords = args, keywords
+
+
+class LaunchConfiguration(Recorded):
+    """The value of a launch argument."""
+
+    def perform(self, context: dict[str, str]) -> str:
+        return context[self.args[0]]
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Returns a function that imports a launch file over the least of launch and launch_ros."""
+    names = {
+        "launch": ("LaunchContext", "LaunchDescription", "LaunchDescriptionEntity"),
+        "launch.actions": ("DeclareLaunchArgument", "IncludeLaunchDescription", "OpaqueFunction"),
+        "launch.conditions": ("IfCondition",),
+        "launch.launch_description_sources": ("PythonLaunchDescriptionSource",),
+        "launch.substitutions": ("PathJoinSubstitution",),
+        "launch_ros": (),
+        "launch_ros.actions": ("Node",),
+        "launch_ros.parameter_descriptions": ("ParameterFile", "ParameterValue"),
+        "launch_ros.substitutions": ("FindPackageShare",),
+    }
+    for module_name, classes in names.items():
+        module = types.ModuleType(module_name)
+        for name in classes:
+            setattr(module, name, type(name, (Recorded,), {}))
+        monkeypatch.setitem(sys.modules, module_name, module)
+    sys.modules["launch.substitutions"].LaunchConfiguration = LaunchConfiguration
+
+    def build(name: str, **given: str) -> tuple[list[Any], list[Any]]:
+        """Everything in the description, and the nodes for the ``given`` arguments."""
+        module = runpy.run_path(str(ROOT / "launch" / name))
+        entities = module["generate_launch_description"]().args[0]
+        kinds = [type(entity).__name__ for entity in entities]
+        arguments = [e for e, k in zip(entities, kinds, strict=True) if k.startswith("Declare")]
+        context = {a.args[0]: a.keywords["default_value"] for a in arguments}
+        assert set(given) <= set(context)
+        opaque = entities[kinds.index("OpaqueFunction")]
+        return entities, opaque.keywords["function"](context | given)
+
+    return build
+
+
+def plain(value: Any) -> Any:
+    """Recorded objects as (class, argument)."""
+    return (type(value).__name__, plain(value.args[0])) if isinstance(value, Recorded) else value
+
+
+CAMERAS = {
+    "realsense": (
+        "/camera/camera/color/image_raw",
+        "/camera/camera/color/camera_info",
+        "/camera/camera/aligned_depth_to_color/image_raw",
+    ),
+    "orbbec": ("/camera/color/image_raw", "/camera/color/camera_info", "/camera/depth/image_raw"),
+    "zed": (
+        "/zed/zed_node/rgb/color/rect/image",
+        "/zed/zed_node/rgb/color/rect/camera_info",
+        "/zed/zed_node/depth/depth_registered",
+    ),
+    "azure_kinect": ("/rgb/image_raw", "/rgb/camera_info", "/depth_to_rgb/image_raw"),
+}
+
+
+def test_every_camera_is_tested(load):
+    entities, _ = load("pose.launch.py")
+    camera = next(e for e in entities if e.args[0] == "camera")
+    assert set(camera.keywords["choices"]) == set(CAMERAS)
+    assert camera.keywords["default_value"] in CAMERAS
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_the_node_gets_the_topics_of_the_camera(load, camera):
+    _, (node, rviz) = load("pose.launch.py", camera=camera)
+    assert node.keywords["package"] == "heatnet_ros" and node.keywords["name"] == "pose_node"
+    topics = ("color/image_raw", "color/camera_info", "depth/image_raw")
+    assert node.keywords["remappings"] == list(zip(topics, CAMERAS[camera], strict=True))
+    assert plain(node.keywords["namespace"]) == ("LaunchConfiguration", "namespace")
+    preset, params_file, arguments = node.keywords["parameters"]
+    # the file comes after the preset and may correct it, the arguments come last
+    assert preset == {"rectified": camera == "zed"}
+    assert plain(params_file) == ("ParameterFile", ("LaunchConfiguration", "params_file"))
+    assert set(arguments) == {"use_sim_time", "autostart"}
+    for name, value in arguments.items():
+        assert plain(value) == ("ParameterValue", ("LaunchConfiguration", name))
+        assert value.keywords == {"value_type": bool}
+    assert (CAMERAS["realsense"][0], CAMERAS[camera][0]) in rviz.keywords["remappings"]
+    assert plain(rviz.keywords["namespace"]) == ("LaunchConfiguration", "namespace")
+
+
+def test_single_topics_replace_those_of_the_camera(load):
+    given = {"color_topic": "/a", "camera_info_topic": "/b", "depth_topic": "/c"}
+    _, (node, _) = load("pose.launch.py", camera="zed", **given)
+    assert [topic for _, topic in node.keywords["remappings"]] == ["/a", "/b", "/c"]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "pose_node"),
+    [("", "/pose_node"), ("robot", "/robot/pose_node"), ("/robot/", "/robot/pose_node")],
+)
+def test_the_demo_starts_camera_and_monitor_of_the_node(load, namespace, pose_node):
+    entities, (camera, monitor) = load("demo.launch.py", namespace=namespace)
+    assert camera.keywords["executable"] == "synthetic_camera"
+    assert monitor.keywords["parameters"][0]["pose_node"] == pose_node
+    types_of = {k: v.keywords["value_type"] for k, v in camera.keywords["parameters"][0].items()}
+    assert types_of == {"objects_file": str, "rate_hz": float, "seed": int}
+    included = next(e for e in entities if type(e).__name__ == "IncludeLaunchDescription")
+    forwarded = {k: plain(v) for k, v in included.keywords["launch_arguments"]}
+    assert forwarded == {name: ("LaunchConfiguration", name) for name in forwarded}
+    assert set(forwarded) >= PROMISED

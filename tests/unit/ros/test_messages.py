@@ -242,7 +242,7 @@ class FakeBridge(types.ModuleType):
         super().__init__("cv_bridge")
         self.answer, self.calls = answer, 0
 
-    def CvBridge(self):  # noqa: N802
+    def CvBridge(self):
         return self
 
     def imgmsg_to_cv2(self, message, desired_encoding):
