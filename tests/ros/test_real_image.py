@@ -54,7 +54,7 @@ def test_poses_of_a_real_image_have_frame_stamp_and_units(node_process):
     info = node.create_publisher(CameraInfo, "color/camera_info", 5)
     sent, deadline = set(), time.monotonic() + 25
     frames_after_first = 0
-    # poses of one frame come one after the other: a few more frames, then all that will come is here
+    # poses of one frame come one after the other: after a few more frames all are here
     while frames_after_first < 4 and time.monotonic() < deadline:
         frames_after_first += bool(got)
         stamp_ns = time.time_ns()
