@@ -118,6 +118,7 @@ def test_compressed_colour(bench, extension):
 def test_rgb_model_runs_without_depth_topic(bench):
     bench.start(build_loader(bench.world, rgbd=False))
     bench.stream_until_poses(depth=None)
+    assert bench.poses[0][1].header.frame_id == FRAME and not bench.errors()
 
 
 def test_rgb_model_uses_depth_when_asked(bench):
@@ -134,7 +135,17 @@ def test_rgb_model_uses_depth_when_asked(bench):
 
 def test_float_depth_gives_the_same_poses(bench):
     bench.start()
-    bench.stream_until_poses(depth=array_to_image(bench.depth_m, "32FC1"))
+    positions = []
+    for depth in ((bench.depth_m * 1000).round().astype("uint16"), bench.depth_m):
+        encoding = "16UC1" if depth.dtype == "uint16" else "32FC1"
+        bench.stream_for(0.4, depth=array_to_image(depth, encoding))
+        bench.stream_until_poses(depth=array_to_image(depth, encoding))
+        bench.wait_for(lambda: any(name == "brick" for name, _ in bench.poses), "the brick")
+        message = next(message for name, message in reversed(bench.poses) if name == "brick")
+        position = message.pose.position
+        positions.append([position.x, position.y, position.z])
+    # metres and millimetres: a factor of 1000 if one were taken for the other
+    assert positions[0] == pytest.approx(positions[1], abs=0.002)
 
 
 def test_overload_drops_frames_and_keeps_latency_bounded(bench):
