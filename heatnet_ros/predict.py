@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,10 @@ def run(args: argparse.Namespace, load: PipelineLoader = load_pipeline) -> int:
         return 0
     if inputs.has_truth:
         print(format_table(scores))
+    reasons = Counter(str(r.reason) for p in predictions for r in p.result.rejected)
+    why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     print(
-        f"{summary['poses']} poses, {summary['rejected']} rejected, "
+        f"{summary['poses']} poses, {summary['rejected']} rejected{f' ({why})' if why else ''}, "
         f"{summary['median_time_s'] * 1e3:.0f} ms an image (median); written to {args.out}"
     )
     return 0

@@ -60,6 +60,10 @@ def run(args: argparse.Namespace) -> int:
     Writes ``report.json``, ``overlay.png`` and the logs of the three processes. Raises ConfigError
     or EngineError when something is missing or a process ends too early.
     """
+    if args.seconds <= 0 or args.rate <= 0:
+        raise ConfigError(
+            f"--seconds and --rate must be > 0, got {args.seconds:g} and {args.rate:g}."
+        )
     _check_installed()
     params_file = find_resource(args.params, "Parameter file")
     objects_file = load_params(params_file).objects_file

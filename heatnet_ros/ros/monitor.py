@@ -39,6 +39,7 @@ from heatnet_ros.resources import find_resource
 from heatnet_ros.ros.messages import camera_info_to_intrinsics, image_to_rgb, stamp_to_ns
 from heatnet_ros.ros.publishers import topic_names
 from heatnet_ros.ros.scoreboard import Scoreboard
+from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.synthetic_camera import COLOR_TOPIC, INFO_TOPIC
 from heatnet_ros.ros.tool_nodes import declare_options
 from heatnet_ros.types import FloatArray, PoseEstimate
@@ -199,7 +200,12 @@ def _text(value: float | None, width: int = 0, digits: int = 1) -> str:
 def main(args: list[str] | None = None) -> int:
     """Entry point of ``ros2 run heatnet_ros monitor``; runs until SIGINT or SIGTERM."""
     # rclpy's own handlers would end the context before the last poses are scored
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    start_ros(
+        "monitor",
+        "scores published poses against the synthetic camera's truth",
+        args,
+        signal_handler_options=SignalHandlerOptions.NO,
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         monitor = Monitor()

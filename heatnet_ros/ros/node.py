@@ -40,6 +40,7 @@ from heatnet_ros.ros.mailbox import Mailbox
 from heatnet_ros.ros.params import NodeParameters
 from heatnet_ros.ros.problems import Problems, Source
 from heatnet_ros.ros.publishers import ResultPublishers
+from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.statistics import Statistics
 from heatnet_ros.ros.worker import Settings, Worker
 
@@ -111,7 +112,11 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         try:
             self._configured = self._build()
         except HeatnetError as error:
-            self._problems.report(Source.CONFIGURATION, f"Cannot configure: {error}")
+            self._problems.report(
+                Source.CONFIGURATION,
+                f"Cannot configure: {error} The node waits unconfigured: mend it, then start the "
+                "node again or configure it (ros2 lifecycle set).",
+            )
         except Exception:  # whatever it is, the node stays alive and says it
             self._problems.report(
                 Source.CONFIGURATION, f"Cannot configure, unexpectedly: {traceback.format_exc()}"
@@ -299,7 +304,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of ``ros2 run heatnet_ros pose_node``."""
-    rclpy.init(args=args)
+    start_ros("pose_node", "6D poses of known objects from a camera's images", args)
     node = PoseNode()
     try:
         rclpy.spin(node)

@@ -33,6 +33,7 @@ from heatnet_ros.resources import find_resource
 from heatnet_ros.ros.markers import pose_to_message
 from heatnet_ros.ros.messages import array_to_image
 from heatnet_ros.ros.publishers import topic_names
+from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.tool_nodes import declare_options, use_large_frames_profile
 
 SIZE_WH = (640, 480)
@@ -182,7 +183,7 @@ def _build_camera_info() -> CameraInfo:
 def main(args: list[str] | None = None) -> int:
     """Entry point of ``ros2 run heatnet_ros synthetic_camera``."""
     use_large_frames_profile()
-    rclpy.init(args=args)
+    start_ros("synthetic_camera", "a rendered RealSense with the true poses beside it", args)
     try:
         SyntheticCamera().run()
     except HeatnetError as error:
