@@ -6,22 +6,29 @@ BOP's millimetres become metres here and nowhere else.
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from heatnet_ros.datasets.entries import (
+    M_PER_MM,
+    list_names,
+    load_json,
+    nearest_rotation,
+    parse_box,
+    parse_camera,
+    parse_entry,
+    parse_pose,
+)
 from heatnet_ros.datasets.images import load_depth_m, load_rgb
 from heatnet_ros.errors import DataError
 from heatnet_ros.geometry import se3
 from heatnet_ros.types import FloatArray, Frame
-
-T = TypeVar("T")
-
-M_PER_MM = 1e-3
 
 LINEMOD_NAMES = {
     1: "ape", 2: "benchvise", 3: "bowl", 4: "cam", 5: "can", 6: "cat", 7: "cup", 8: "driller",
@@ -47,10 +54,11 @@ class ObjectTruth:
 
 @dataclass(frozen=True, eq=False)
 class BopImage:
-    """One image of a scene; pixels are read by ``load_frame``.
+    """One image of a scene; pixels are read by ``load_frame`` and ``load_mask``.
 
     K 3x3. depth_path is None where the scene has no depth for this image. truths is empty where
-    the data set keeps its ground truth secret.
+    the data set keeps its ground truth secret. mask_visib_paths: one for each truth, None where
+    the data set has no mask of what is visible of it.
     """
 
     scene_id: int
@@ -60,6 +68,7 @@ class BopImage:
     K: FloatArray
     metres_per_depth_unit: float
     truths: tuple[ObjectTruth, ...]
+    mask_visib_paths: tuple[Path | None, ...] = ()
 
     def load_frame(self) -> Frame:
         """Read colour and, where there is one, depth. Raises DataError naming the file."""
@@ -69,16 +78,38 @@ class BopImage:
             depth = load_depth_m(self.depth_path, self.metres_per_depth_unit, rgb.shape[:2])
         return Frame(rgb, self.K, depth, frame_id=f"{self.scene_id:06d}/{self.image_id:06d}")
 
+    def load_mask(self, index: int, size_hw: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+        """Read the mask of what is visible of ``truths[index]``: HxW bool.
+
+        Raises DataError when the data set has none, when the file is missing or damaged, or when
+        it has another size than ``size_hw``.
+        """
+        path = self.mask_visib_paths[index] if index < len(self.mask_visib_paths) else None
+        if path is None:
+            raise DataError(
+                f"Scene {self.scene_id}, image {self.image_id} has no visible mask of its object "
+                f"{index}. Expected mask_visib/{self.image_id:06d}_{index:06d}.png in its folder."
+            )
+        return load_mask_file(path, size_hw)
+
 
 @dataclass(frozen=True, eq=False)
 class BopScene:
-    """One scene folder: its images in the order of their ids, and whether it has truth."""
+    """One scene folder: its images in the order of their ids, and whether it has truth.
+
+    object_names: what models_info.json calls the objects, see ``load_object_names``.
+    """
 
     folder: Path
     scene_id: int
     dataset: str
     images: tuple[BopImage, ...]
     has_truth: bool
+    object_names: Mapping[int, str] = field(default_factory=dict)
+
+    def name_of(self, obj_id: int) -> str:
+        """Library name of an object of this scene."""
+        return object_name(obj_id, self.dataset, self.object_names)
 
 
 @dataclass(frozen=True)
@@ -111,27 +142,62 @@ class BopResult:
     time_s: float
 
 
-def object_name(obj_id: int, dataset: str) -> str:
-    """Library name of a BOP object: LINEMOD's names in lm and lmo, else ``obj_000001``."""
+def object_name(obj_id: int, dataset: str, names: Mapping[int, str] | None = None) -> str:
+    """Library name of a BOP object.
+
+    It is the one in ``names`` (``load_object_names``), else LINEMOD's in lm and lmo, else
+    ``obj_000001``.
+    """
+    if names and obj_id in names:
+        return names[obj_id]
     if dataset in _LINEMOD_DATASETS and obj_id in LINEMOD_NAMES:
         return LINEMOD_NAMES[obj_id]
     return f"obj_{obj_id:06d}"
 
 
-def object_id(name: str, dataset: str) -> int:
-    """BOP id of a library name. Raises DataError for a name the data set cannot have."""
+def object_id(name: str, dataset: str, names: Mapping[int, str] | None = None) -> int:
+    """BOP id of a library name, the inverse of ``object_name``.
+
+    Raises DataError for a name the data set cannot have.
+    """
+    known = dict(names or {})
     if dataset in _LINEMOD_DATASETS:
-        for obj_id, known in LINEMOD_NAMES.items():
-            if known == name:
-                return obj_id
+        known = LINEMOD_NAMES | known
+    for obj_id, candidate in known.items():
+        if candidate == name:
+            return obj_id
     number = name.removeprefix("obj_")
-    if number != name and number.isdigit():
+    if number != name and number.isdigit() and int(number) not in (names or {}):
         return int(number)
-    names = [*LINEMOD_NAMES.values()] if dataset in _LINEMOD_DATASETS else ["obj_000001", "..."]
+    listed = [*known.values()] or ["obj_000001", "..."]
     raise DataError(
         f"Object '{name}' has no id in BOP data set '{dataset}', whose names are "
-        f"{', '.join(names)}. Use the object library of this data set."
+        f"{', '.join(listed)}. Use the object library of this data set."
     )
+
+
+def load_object_names(dataset_folder: Path) -> dict[int, str]:
+    """Names that the data set itself gives its objects: obj_id -> library name.
+
+    They stand in models/models_info.json (or models_eval, models_cad, ...) under the extra key
+    ``name``, which ``synthesize`` writes; BOP's own sets have none, and then the result is empty.
+    Raises DataError naming the file when it is damaged or gives a name twice.
+    """
+    candidates = sorted(dataset_folder.glob("models*/models_info.json"))
+    if not candidates:
+        return {}
+    path, names = candidates[0], dict[int, str]()
+    for key, entry in load_json(path, dict).items():
+        name = parse_entry(path, key, lambda e: e.get("name"), entry)
+        if name is None:
+            continue
+        if not isinstance(name, str) or not name or name in names.values():
+            raise DataError(
+                f"Data set file {path}, entry {key}: expected a name of its own for each object, "
+                f"got {name!r}. Write the data set again."
+            )
+        names[parse_entry(path, key, int, key)] = name
+    return names
 
 
 def is_scene(folder: Path) -> bool:
@@ -147,65 +213,111 @@ def load_split(folder: Path) -> list[BopScene]:
             f"{folder} is no BOP split: expected scene folders such as 000002 with a "
             "scene_camera.json. Give the folder above the scenes, for instance lmo/test."
         )
-    return [load_scene(scene) for scene in scenes]
+    names = load_object_names(folder.resolve().parent)
+    return [load_scene(scene, names) for scene in scenes]
 
 
-def load_scene(folder: Path) -> BopScene:
+def load_scene(folder: Path, object_names: Mapping[int, str] | None = None) -> BopScene:
     """Read a scene folder's JSON files and list its images; no pixel is read.
 
+    object_names: the data set's, where they are known already, else they are read.
     Raises DataError naming the file when one is missing, damaged or contradicts another.
     """
-    cameras = _load_json(folder / "scene_camera.json", dict)
+    cameras = load_json(folder / "scene_camera.json", dict)
     truth_path, info_path = folder / "scene_gt.json", folder / "scene_gt_info.json"
-    truths = _load_json(truth_path, dict) if truth_path.exists() else {}
-    infos = _load_json(info_path, dict) if truths and info_path.exists() else {}
+    truths = load_json(truth_path, dict) if truth_path.exists() else {}
+    infos = load_json(info_path, dict) if truths and info_path.exists() else {}
     if not folder.name.isdigit():
         raise DataError(f"BOP scene {folder}: expected a number such as 000002 as folder name.")
-    scene_id = int(folder.name)
+    dataset_folder = folder.resolve().parent.parent
+    if object_names is None:
+        object_names = load_object_names(dataset_folder)
+    files = _SceneFiles(folder)
     images = []
     for key, camera in cameras.items():
         where = folder / "scene_camera.json"
-        image_id = _parsed(where, key, int, key)
-        K, metres_per_unit = _parsed(where, key, _parse_camera, camera)
+        image_id = parse_entry(where, key, int, key)
+        K, metres_per_unit = parse_entry(where, key, parse_camera, camera)
         entry, info = truths.get(key, []), infos.get(key)
         if info is not None and len(info) != len(entry):
             raise DataError(
                 f"{info_path}: image {key} has {len(info)} entries, {truth_path.name} has "
                 f"{len(entry)}; expected the same. Download the scene again."
             )
-        rgb, depth = _find_image(folder, image_id), folder / "depth" / f"{image_id:06d}.png"
-        parsed = _parsed(truth_path, key, _parse_truths, entry, info)
         images.append(
             BopImage(
-                scene_id,
+                int(folder.name),
                 image_id,
-                rgb,
-                depth if depth.exists() else None,
+                files.find("rgb", image_id) or files.find("gray", image_id) or files.rgb(image_id),
+                files.find("depth", image_id),
                 K,
                 metres_per_unit,
-                parsed,
+                parse_entry(truth_path, key, _parse_truths, entry, info),
+                tuple(files.find_mask(image_id, place) for place in range(len(entry))),
             )
         )
     images.sort(key=lambda image: image.image_id)
-    dataset = folder.resolve().parent.parent.name
-    return BopScene(folder, scene_id, dataset, tuple(images), has_truth=bool(truths))
+    return BopScene(
+        folder, int(folder.name), dataset_folder.name, tuple(images), bool(truths), object_names
+    )
+
+
+class _SceneFiles:
+    """Finds the files of a scene by listing each folder once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        kinds = ("rgb", "gray", "depth", "mask_visib")
+        self._names = {kind: list_names(folder / kind) for kind in kinds}
+
+    def find(self, kind: str, image_id: int) -> Path | None:
+        for suffix in (".png", ".jpg", ".tif"):
+            name = f"{image_id:06d}{suffix}"
+            if name in self._names[kind]:
+                return self._folder / kind / name
+        return None
+
+    def find_mask(self, image_id: int, place: int) -> Path | None:
+        name = f"{image_id:06d}_{place:06d}.png"
+        return self._folder / "mask_visib" / name if name in self._names["mask_visib"] else None
+
+    def rgb(self, image_id: int) -> Path:
+        """Where the colour image should be: reading it then fails with this name."""
+        return self._folder / "rgb" / f"{image_id:06d}.png"
+
+
+def load_mask_file(path: Path, size_hw: tuple[int, int] | None = None) -> NDArray[np.bool_]:
+    """Read a mask image, any channel above 0 is true: HxW bool. Raises DataError naming it."""
+    if not path.is_file():
+        raise DataError(f"Mask {path} does not exist. Check that the folder is complete.")
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if mask is None:
+        raise DataError(f"Mask {path} cannot be decoded. The file is damaged: copy it again.")
+    # a fourth channel is opacity
+    seen: NDArray[np.bool_] = mask > 0 if mask.ndim == 2 else np.any(mask[:, :, :3] > 0, axis=2)
+    if size_hw is not None and seen.shape != size_hw:
+        raise DataError(
+            f"Mask {path} is {seen.shape[1]}x{seen.shape[0]}, the colour image is "
+            f"{size_hw[1]}x{size_hw[0]}; expected the same size. Download the scene again."
+        )
+    return seen
 
 
 def load_targets(path: Path) -> list[Target]:
     """Read a targets file such as test_targets_bop19.json."""
-    entries = _load_json(path, list)
+    entries = load_json(path, list)
     keys = ("scene_id", "im_id", "obj_id", "inst_count")
     return [
-        _parsed(path, str(i), lambda e: Target(*(int(e[key]) for key in keys)), entry)
+        parse_entry(path, str(i), lambda e: Target(*(int(e[key]) for key in keys)), entry)
         for i, entry in enumerate(entries)
     ]
 
 
 def load_models_info(path: Path) -> dict[int, ModelInfo]:
     """Read models_info.json: obj_id -> diameter and symmetries in metres."""
-    content = _load_json(path, dict)
+    content = load_json(path, dict)
     return {
-        _parsed(path, key, int, key): _parsed(path, key, _parse_model_info, entry)
+        parse_entry(path, key, int, key): parse_entry(path, key, _parse_model_info, entry)
         for key, entry in content.items()
     }
 
@@ -222,54 +334,15 @@ def write_results(path: Path, results: Sequence[BopResult]) -> None:
             writer.writerow([r.scene_id, r.image_id, r.obj_id, score, R, t, time])
 
 
-def _load_json(path: Path, kind: type) -> Any:
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise DataError(
-            f"BOP file {path} cannot be read: {error.strerror}. Check that the folder is complete."
-        ) from error
-    except ValueError as error:
-        raise DataError(
-            f"BOP file {path} is not valid JSON: {error}. It is damaged: download it again."
-        ) from error
-    if not isinstance(content, kind):
-        raise DataError(f"BOP file {path}: expected a JSON {kind.__name__}, got {content!r:.60}.")
-    return content
-
-
-def _parsed(path: Path, key: str, parse: Callable[..., T], *arguments: Any) -> T:
-    """Run a parser of one entry; a wrong entry becomes a DataError naming file and entry."""
-    try:
-        return parse(*arguments)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"BOP file {path}, entry {key}: missing or malformed {error}. It is damaged: "
-            "download it again."
-        ) from error
-
-
-def _parse_camera(entry: Mapping[str, Any]) -> tuple[FloatArray, float]:
-    """3x3 K and metres per unit of the depth image (BOP's depth_scale gives millimetres)."""
-    K = np.array(entry["cam_K"], np.float64).reshape(3, 3)
-    return K, float(entry.get("depth_scale", 1.0)) * M_PER_MM
-
-
 def _parse_truths(
     entries: Sequence[Mapping[str, Any]], infos: Sequence[Mapping[str, Any]] | None
 ) -> tuple[ObjectTruth, ...]:
     truths = []
     for i, entry in enumerate(entries):
-        R = _rotation(np.array(entry["cam_R_m2c"], np.float64).reshape(3, 3))
-        t_m = np.array(entry["cam_t_m2c"], np.float64).reshape(3) * M_PER_MM
         fraction, box = None, None
         if infos is not None:
-            fraction = float(infos[i]["visib_fract"])
-            x, y, w, h = (float(v) for v in infos[i]["bbox_visib"])
-            # BOP: top-left pixel and size; -1 and 0 where nothing is visible
-            box = (x, y, x + w - 1, y + h - 1) if w > 0 and h > 0 else None
-        T_camera_object = se3.make_transform(R, t_m)
-        truths.append(ObjectTruth(int(entry["obj_id"]), T_camera_object, fraction, box))
+            fraction, box = float(infos[i]["visib_fract"]), parse_box(infos[i]["bbox_visib"])
+        truths.append(ObjectTruth(int(entry["obj_id"]), parse_pose(entry), fraction, box))
     return tuple(truths)
 
 
@@ -277,22 +350,10 @@ def _parse_model_info(entry: Mapping[str, Any]) -> ModelInfo:
     symmetries: list[dict[str, Any]] = []
     for values in entry.get("symmetries_discrete", []):
         S = np.array(values, np.float64).reshape(4, 4)
-        S = se3.make_transform(_rotation(S[:3, :3]), S[:3, 3] * M_PER_MM)
+        S = se3.make_transform(nearest_rotation(S[:3, :3]), S[:3, 3] * M_PER_MM)
         symmetries.append({"matrix": [float(value) for value in S.ravel()]})
     for turn in entry.get("symmetries_continuous", []):
         point_m = [float(value) * M_PER_MM for value in turn.get("offset", (0, 0, 0))]
         axis = [float(value) for value in turn["axis"]]
         symmetries.append({"axis": axis, "continuous": True, "point_m": point_m})
     return ModelInfo(float(entry["diameter"]) * M_PER_MM, symmetries)
-
-
-def _rotation(R: FloatArray) -> FloatArray:
-    """Nearest rotation. LM-O's published ones carry a scale of up to 1.005, others are rounded."""
-    if not np.allclose(R @ R.T, np.eye(3), atol=0.02) or np.linalg.det(R) < 0:
-        raise ValueError(f"rotation (not orthonormal): {R.ravel().tolist()}")
-    return se3.orthonormalize(R)
-
-
-def _find_image(folder: Path, image_id: int) -> Path:
-    candidates = [folder / "rgb" / f"{image_id:06d}{suffix}" for suffix in (".png", ".jpg")]
-    return next((path for path in candidates if path.exists()), candidates[0])

@@ -14,11 +14,11 @@ import heatnet_ros
 
 ROOT = Path(heatnet_ros.__file__).parent
 
-BASE = {"errors", "types", "config", "resources", "mesh"}
+BASE = {"errors", "types", "config", "resources", "ply", "mesh", "keypoint_sampling"}
 SHAPES = BASE | {"geometry", "objects"}
 PARTS = SHAPES | {"manifest", "engines"}
 RUN_TIME = PARTS | {"estimators", "refiners", "gate", "instances", "pipeline"}
-OFFLINE = RUN_TIME | {"datasets", "rendering", "metrics", "overlay", "evaluate"}
+OFFLINE = RUN_TIME | {"datasets", "rendering", "metrics", "overlay", "evaluate", "progress"}
 # layer -> what it may import of the package, besides itself; a file that is not named here is a
 # command: it wires the rest together and nothing below imports it
 LAYERS = {
@@ -26,7 +26,10 @@ LAYERS = {
     "types": {"errors"},
     "config": {"errors", "types"},
     "resources": {"errors"},
-    "mesh": {"errors", "types"},
+    "progress": set(),
+    "ply": {"errors"},
+    "mesh": {"errors", "types", "ply"},
+    "keypoint_sampling": {"errors", "types"},
     "geometry": BASE,
     "objects": BASE | {"geometry"},
     "manifest": SHAPES,
@@ -55,7 +58,7 @@ HOMES = {
     "tensorrt": {"engines"},
     "pycuda": {"engines"},
     "onnx": {"training"},
-    "trimesh": {"rendering", "training"},
+    "trimesh": {"rendering", "training", "mesh_import", "mesh_formats"},
     "manifold3d": {"rendering"},
     "moderngl": {"rendering"},
     "rclpy": {"ros"},

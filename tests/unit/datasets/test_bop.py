@@ -232,3 +232,101 @@ def test_real_lmo_scene():
     x0, y0, x1, y1 = truths["can"].bbox_xyxy_px or (0, 0, 0, 0)
     assert frame.depth_m[int(y0 + y1) // 2, int(x0 + x1) // 2] == pytest.approx(0.94, abs=0.1)
     assert len(bop.load_targets(SHARED / "lmo" / "test_targets_bop19.json")) == 365
+
+
+def write_names(dataset: Path, names: dict[str, str | None]) -> Path:
+    path = dataset / "models" / "models_info.json"
+    path.parent.mkdir(exist_ok=True)
+    entries = {key: {"diameter": 100.0, "name": name} for key, name in names.items()}
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_names_of_a_synthesized_set_go_both_ways(tmp_path: Path):
+    write_scene(tmp_path / "parts" / "test" / "000000")
+    write_names(tmp_path / "parts", {"5": "mug", "2": "can"})
+    (scene,) = bop.load_split(tmp_path / "parts" / "test")
+    assert scene.object_names == {5: "mug", 2: "can"}
+    assert bop.load_scene(scene.folder).object_names == scene.object_names
+    assert scene.name_of(5) == "mug"
+    assert bop.object_id("mug", scene.dataset, scene.object_names) == 5
+    # an id without a name keeps BOP's; a named one is known by its name only
+    assert bop.object_id(scene.name_of(7), scene.dataset, scene.object_names) == 7
+    with pytest.raises(DataError, match=r"'obj_000005' has no id.*mug, can"):
+        bop.object_id("obj_000005", scene.dataset, scene.object_names)
+
+
+def test_names_in_the_file_prevail_over_linemods(tmp_path: Path):
+    write_scene(tmp_path / "lm" / "test" / "000001")
+    write_names(tmp_path / "lm", {"5": "tin"})
+    (scene,) = bop.load_split(tmp_path / "lm" / "test")
+    assert (scene.name_of(5), scene.name_of(1)) == ("tin", "ape")
+    assert bop.object_id("tin", "lm", scene.object_names) == 5
+    assert bop.object_id("ape", "lm", scene.object_names) == 1
+
+
+def test_bops_own_sets_name_nothing(tmp_path: Path):
+    assert bop.load_object_names(tmp_path) == {}
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "models_info.json").write_text('{"5": {"diameter": 1.0}}')
+    assert bop.load_object_names(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"1": {"name": "mug"}, "2": {"name": "mug"}}', r"entry 2: expected a name of its own"),
+        ('{"1": {"name": ""}}', r"entry 1: expected a name of its own for each object, got ''"),
+        ('{"x": {"name": "mug"}}', r"models_info\.json, entry x: missing or malformed"),
+        ('{"1": 5}', r"models_info\.json, entry 1: missing or malformed"),
+        ('{"1": ', r"models_info\.json is not valid JSON"),
+    ],
+)
+def test_wrong_names_are_refused(tmp_path: Path, content: str, message: str):
+    write_names(tmp_path, {}).write_text(content)
+    with pytest.raises(DataError, match=message):
+        bop.load_object_names(tmp_path)
+
+
+def test_masks_one_for_each_truth(scene_folder: Path):
+    seen = np.zeros((16, 20), bool)
+    seen[4:10, 3:8] = True
+    (scene_folder / "mask_visib").mkdir()
+    path = scene_folder / "mask_visib" / "000002_000001.png"
+    cv2.imwrite(str(path), seen.astype(np.uint8) * 255)
+    image, other = bop.load_scene(scene_folder).images
+    assert image.mask_visib_paths == (None, path)
+    assert other.mask_visib_paths == (None,)
+    mask = image.load_mask(1, (16, 20))
+    assert mask.dtype == np.bool_
+    np.testing.assert_array_equal(mask, seen)
+    with pytest.raises(DataError, match=r"image 2 has no visible mask of its object 0.*000002_00"):
+        image.load_mask(0)
+    with pytest.raises(DataError, match=r"is 20x16, the colour image is 40x30"):
+        image.load_mask(1, (30, 40))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError, match=r"000002_000001\.png cannot be decoded"):
+        image.load_mask(1)
+    path.unlink()
+    with pytest.raises(DataError, match=r"000002_000001\.png does not exist"):
+        image.load_mask(1)
+
+
+def test_grey_images_and_tif_are_found(scene_folder: Path):
+    """ITODD has gray/ instead of rgb/, and TIFF files."""
+    (scene_folder / "rgb" / "000010.png").unlink()
+    (scene_folder / "gray").mkdir()
+    cv2.imwrite(str(scene_folder / "gray" / "000010.tif"), np.full((16, 20), 90, np.uint8))
+    cv2.imwrite(str(scene_folder / "depth" / "000010.tif"), np.full((16, 20), 7000, np.uint16))
+    frame = bop.load_scene(scene_folder).images[1].load_frame()
+    assert frame.rgb[0, 0].tolist() == [90, 90, 90]
+    assert frame.depth_m is not None
+    assert frame.depth_m[0, 0] == pytest.approx(0.7)
+
+
+def test_a_pose_with_nan_is_damaged(scene_folder: Path):
+    change(
+        scene_folder / "scene_gt.json", lambda c: c["2"][0].update(cam_t_m2c=[1, float("nan"), 2])
+    )
+    with pytest.raises(DataError, match=r"entry 2: .*not finite"):
+        bop.load_scene(scene_folder)
