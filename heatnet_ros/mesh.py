@@ -1,47 +1,64 @@
-"""Triangle meshes and the PLY format (ASCII and binary little endian), numpy only.
+"""Triangle meshes and their PLY files, numpy only; textures are read through OpenCV.
 
 The run time needs meshes for RViz, outlines and the unit check, and must not need trimesh.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from heatnet_ros.errors import DataError
-from heatnet_ros.types import FloatArray
+from heatnet_ros.ply import PlyTables, read_ply, write_ply_tables
+from heatnet_ros.types import FloatArray, ImageU8
 
-_PLY_TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2",
-    "ushort": "u2", "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
-    "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
-}  # fmt: skip
+UNITS_M = {"m": 1.0, "mm": 1e-3}
+_GREY = 180
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """vertices_m Nx3 float64, faces Mx3 int32, normals Nx3 (unit), colors Nx3 uint8 (sRGB)."""
+    """vertices_m Nx3 float64, faces Mx3 int32, normals Nx3 (unit), colors Nx3 uint8 (sRGB).
+
+    uv: Nx2 texture coordinates, u right, v up, or None. texture: HxWx3 RGB, row 0 at the top, or
+    None. Where there is a texture ``colors`` are sampled from it. Raises DataError when the parts
+    do not fit.
+    """
 
     vertices_m: FloatArray
     faces: NDArray[np.int32]
     normals: FloatArray
     colors: NDArray[np.uint8]
+    uv: FloatArray | None = None
+    texture: ImageU8 | None = None
 
     def __post_init__(self) -> None:
         n = len(self.vertices_m)
-        if self.vertices_m.shape != (n, 3) or n == 0 or not np.all(np.isfinite(self.vertices_m)):
+        if self.vertices_m.shape != (n, 3) or n == 0:
             raise DataError(f"Mesh vertices: expected finite Nx3, got {self.vertices_m.shape}.")
+        _check_finite(self.vertices_m)
         if self.faces.ndim != 2 or self.faces.shape[1] != 3 or len(self.faces) == 0:
-            raise DataError(f"Mesh faces: expected Mx3 with M > 0, got {self.faces.shape}.")
+            raise DataError(
+                f"Mesh faces: expected Mx3 with M > 0, got {self.faces.shape}. A point cloud is "
+                "not enough: export a surface (triangles)."
+            )
         if self.faces.min() < 0 or self.faces.max() >= n:
             raise DataError(f"Mesh faces name vertices outside 0..{n - 1}. The file is damaged.")
         if self.normals.shape != (n, 3) or self.colors.shape != (n, 3):
             raise DataError("Mesh normals and colours must have one row per vertex.")
+        if self.uv is not None and (self.uv.shape != (n, 2) or not np.all(np.isfinite(self.uv))):
+            raise DataError(f"Mesh uv: expected finite {n}x2, got {self.uv.shape}.")
+        if self.texture is not None and (
+            self.uv is None or self.texture.ndim != 3 or self.texture.shape[2] != 3
+        ):
+            raise DataError(
+                f"Mesh texture: expected HxWx3 with uv, got {self.texture.shape} "
+                f"{'without' if self.uv is None else 'with'} uv."
+            )
 
     @property
     def bounds_m(self) -> FloatArray:
@@ -49,129 +66,141 @@ class Mesh:
         return np.stack([self.vertices_m.min(axis=0), self.vertices_m.max(axis=0)])
 
 
-def load_ply(path: Path, unit: str = "m") -> Mesh:
+def _check_finite(vertices: FloatArray) -> None:
+    if not np.all(np.isfinite(vertices)):
+        count = int(np.sum(~np.isfinite(vertices).all(axis=1)))
+        raise DataError(
+            f"{count} of {len(vertices)} vertices are not finite numbers (NaN). "
+            "Export the mesh again."
+        )
+
+
+def load_ply(path: Path, unit: str = "m", *, with_texture: bool = True) -> Mesh:
     """Read a PLY file; ``unit`` is ``m`` or ``mm``. Missing normals are computed, colours grey.
 
-    Raises DataError with the file's name when it is missing, damaged or not a triangle mesh.
+    Polygons are cut into triangles. A texture (``comment TextureFile``, with texture_u/texture_v,
+    s/t or u/v per vertex, or texcoord per corner) is read from beside the file unless
+    ``with_texture`` is False. Raises DataError with the file's name when the mesh or its texture
+    is missing or damaged, or is no surface.
     """
-    scale = {"m": 1.0, "mm": 1e-3}.get(unit)
+    scale = UNITS_M.get(unit)
     if scale is None:
         raise DataError(f"Mesh {path}: unit must be 'm' or 'mm', got '{unit}'.")
     try:
-        with path.open("rb") as file:
-            tables = _read_tables(file)
-        return _build_mesh(tables["vertex"], tables["face"]["faces"], scale)
+        return _build_mesh(read_ply(path), scale, path.parent if with_texture else None)
     except OSError as error:
         raise DataError(f"Mesh {path} cannot be read: {error.strerror}. Check its path.") from error
-    except (ValueError, IndexError, KeyError) as error:
-        raise DataError(f"{path}: PLY data is damaged or has polygons: {error}.") from error
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        raise DataError(f"{path}: PLY data is damaged: {error}.") from error
     except DataError as error:
         raise DataError(f"Mesh {path}: {error}") from error
 
 
-def _build_mesh(vertex: dict[str, NDArray[Any]], faces: NDArray[np.int32], scale: float) -> Mesh:
+def _build_mesh(tables: PlyTables, scale: float, texture_folder: Path | None) -> Mesh:
+    vertex, faces = tables.vertex, tables.faces
     vertices = np.stack([vertex[c] for c in "xyz"], axis=1).astype(np.float64) * scale
-    colors = np.full(vertices.shape, 180, np.uint8)
-    if "red" in vertex:
-        colors = np.stack([vertex[c] for c in ("red", "green", "blue")], axis=1).astype(np.uint8)
+    # Mesh checks both too, but normals and seams are made of them first
+    _check_finite(vertices)
+    if faces.size and not 0 <= faces.min() <= faces.max() < len(vertices):
+        raise DataError(f"faces name vertices outside 0..{len(vertices) - 1}.")
+    columns, uv, face_colors = np.arange(len(vertices)), _vertex_uv(tables), None
+    if tables.corner_uv is not None:
+        columns, faces, uv = split_at_seams(faces, tables.corner_uv)
+    elif tables.face_rgb is not None and "red" not in vertex and tables.texture_file is None:
+        corner_colors = np.repeat(tables.face_rgb[:, None], 3, axis=1).astype(np.float64)
+        columns, faces, face_colors = split_at_seams(faces, corner_colors)
+    vertices, triangles = vertices[columns], faces.astype(np.int32)
     if "nx" in vertex:
         normals = np.stack([vertex[c] for c in ("nx", "ny", "nz")], axis=1).astype(np.float64)
+        normals = normals[columns]
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     else:
-        # Mesh checks the faces too, but the normals are needed first
-        if faces.size and not 0 <= faces.min() <= faces.max() < len(vertices):
-            raise DataError(f"faces name vertices outside 0..{len(vertices) - 1}.")
-        normals = vertex_normals(vertices, faces)
-    return Mesh(vertices, faces, normals, colors)
+        normals = vertex_normals(vertices, triangles)
+    texture = None
+    if uv is not None and tables.texture_file and texture_folder is not None:
+        texture = load_texture(texture_folder / tables.texture_file)
+    if "red" in vertex:
+        colors = np.stack([vertex[c] for c in ("red", "green", "blue")], axis=1).astype(np.uint8)
+        colors = colors[columns]
+    elif face_colors is not None:
+        colors = face_colors.astype(np.uint8)
+    elif texture is not None and uv is not None:
+        colors = sample_texture(texture, uv)
+    else:
+        colors = np.full(vertices.shape, _GREY, np.uint8)
+    return Mesh(vertices, triangles, normals, colors, uv if texture is not None else None, texture)
 
 
-def _read_tables(file: BinaryIO) -> dict[str, dict[str, NDArray[Any]]]:
-    if file.readline().strip() != b"ply":
-        raise DataError("not a PLY file (first line is not 'ply').")
-    binary = False
-    elements: list[tuple[str, int, list[tuple[str, ...]]]] = []
-    while (line := file.readline().decode("ascii", "replace").split()) != ["end_header"]:
-        if not line and file.peek(1) == b"":  # type: ignore[attr-defined]
-            raise DataError("PLY header does not end. The file is truncated.")
-        if line[:1] == ["format"]:
-            if line[1] not in ("ascii", "binary_little_endian"):
-                raise DataError(f"PLY format '{line[1]}' is not supported.")
-            binary = line[1] != "ascii"
-        elif line[:1] == ["element"]:
-            elements.append((line[1], int(line[2]), []))
-        elif line[:1] == ["property"]:
-            elements[-1][2].append(tuple(line[1:]))
-    names = {name for name, _, _ in elements}
-    if not {"vertex", "face"} <= names:
-        raise DataError(f"expected elements vertex and face, got {sorted(names)}.")
-    read = _read_binary if binary else _read_ascii
-    return {name: read(file, count, properties) for name, count, properties in elements}
+def _vertex_uv(tables: PlyTables) -> FloatArray | None:
+    for names in (("texture_u", "texture_v"), ("s", "t"), ("u", "v")):
+        if names[0] in tables.vertex and names[1] in tables.vertex:
+            return np.stack([tables.vertex[c] for c in names], axis=1).astype(np.float64)
+    return None
 
 
-def _read_binary(
-    file: BinaryIO, count: int, properties: list[tuple[str, ...]]
-) -> dict[str, NDArray[Any]]:
-    fields: list[tuple[str, str] | tuple[str, str, int]] = []
-    for prop in properties:
-        if prop[0] == "list":  # triangles only: the count is a constant 3
-            fields += [("n", "<" + _PLY_TYPES[prop[1]]), ("faces", "<" + _PLY_TYPES[prop[2]], 3)]
-        else:
-            fields.append((prop[1], "<" + _PLY_TYPES[prop[0]]))
-    dtype = np.dtype(fields)
-    data = np.frombuffer(file.read(count * dtype.itemsize), dtype=dtype, count=count)
-    return _split_columns(data)
+def split_at_seams(
+    faces: NDArray[np.int64], corner_values: FloatArray
+) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
+    """One vertex per place and value: (old vertex of each new one, new faces, values per vertex).
+
+    faces: Mx3; corner_values: Mx3xC, what the corners carry (texture coordinates, colours).
+    """
+    values = corner_values.reshape(len(faces) * 3, -1)
+    keys = np.column_stack([faces.reshape(-1).astype(np.float64), values])
+    _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return faces.reshape(-1)[first], inverse.reshape(-1, 3).astype(np.int64), values[first]
 
 
-def _read_ascii(
-    file: BinaryIO, count: int, properties: list[tuple[str, ...]]
-) -> dict[str, NDArray[Any]]:
-    rows = [file.readline() for _ in range(count)]
-    if properties and properties[0][0] == "list":
-        odd = next((row for row in rows if row.split(maxsplit=1)[0] != b"3"), None)
-        if odd is not None:
-            raise ValueError(f"a face has {odd.split(maxsplit=1)[0].decode()} corners, expected 3")
-        return {"faces": _parse_table(rows, 4)[:, 1:].astype(np.int32)}
-    table = _parse_table(rows, len(properties))
-    return {prop[1]: table[:, i] for i, prop in enumerate(properties)}
+def load_texture(path: Path) -> ImageU8:
+    """Read an image as HxWx3 RGB. Raises DataError naming the file."""
+    if not path.is_file():
+        raise DataError(
+            f"its texture {path} is missing. Put the image beside the mesh, or export the mesh "
+            "without a texture."
+        )
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise DataError(f"its texture {path} is not an image that OpenCV reads. Save it as PNG.")
+    return np.ascontiguousarray(image[:, :, ::-1]).astype(np.uint8, copy=False)
 
 
-def _parse_table(rows: list[bytes], columns: int) -> FloatArray:
-    # one conversion for the whole block: row by row takes seconds for a scanned mesh
-    tokens = b"".join(rows).split()
-    if len(tokens) != len(rows) * columns:
-        raise ValueError(f"expected {len(rows)} rows of {columns} numbers, got {len(tokens)}")
-    return np.array(tokens, dtype="S").astype(np.float64).reshape(len(rows), columns)
-
-
-def _split_columns(data: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    columns = {name: data[name] for name in data.dtype.names or ()}
-    if "n" in columns:
-        if np.any(columns.pop("n") != 3):
-            raise ValueError("a face does not have 3 corners")
-        columns["faces"] = columns["faces"].astype(np.int32)
-    return columns
+def sample_texture(texture: ImageU8, uv: FloatArray) -> NDArray[np.uint8]:
+    """Colours Nx3 of the texels at uv (Nx2, v up); coordinates outside 0..1 repeat."""
+    height, width = texture.shape[:2]
+    # only whole turns repeat: 1.0 itself is the far edge, not the near one
+    wrapped = np.where((uv < 0) | (uv > 1), uv - np.floor(uv), uv)
+    column = np.clip((wrapped[:, 0] * width).astype(np.int64), 0, width - 1)
+    row = np.clip(((1 - wrapped[:, 1]) * height).astype(np.int64), 0, height - 1)
+    return np.asarray(texture[row, column])
 
 
 def write_ply(path: Path, mesh: Mesh) -> None:
-    """Write a binary PLY in metres; the file appears whole or not at all."""
-    vertex = np.zeros(
-        len(mesh.vertices_m),
-        [(c, "<f4") for c in ("x", "y", "z", "nx", "ny", "nz")]
-        + [(c, "u1") for c in ("red", "green", "blue")],
-    )
+    """Write a binary PLY in metres; the file appears whole or not at all.
+
+    A texture is written first, as PNG of the same name beside it.
+    """
+    floats = ["x", "y", "z", "nx", "ny", "nz"]
+    textured = mesh.uv is not None and mesh.texture is not None
+    floats += ["texture_u", "texture_v"] if textured else []
+    fields = [(c, "<f4") for c in floats] + [(c, "u1") for c in ("red", "green", "blue")]
+    vertex = np.zeros(len(mesh.vertices_m), fields)
     for i, c in enumerate("xyz"):
         vertex[c], vertex["n" + c] = mesh.vertices_m[:, i], mesh.normals[:, i]
     for i, c in enumerate(("red", "green", "blue")):
         vertex[c] = mesh.colors[:, i]
-    face = np.zeros(len(mesh.faces), [("n", "u1"), ("v", "<i4", 3)])
-    face["n"], face["v"] = 3, mesh.faces
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertex)}"]
-    header += [f"property float {c}" for c in ("x", "y", "z", "nx", "ny", "nz")]
-    header += [f"property uchar {c}" for c in ("red", "green", "blue")]
-    header += [f"element face {len(face)}", "property list uchar int vertex_indices", "end_header"]
-    part = path.with_suffix(".part")
-    part.write_bytes(("\n".join(header) + "\n").encode() + vertex.tobytes() + face.tobytes())
-    os.replace(part, path)
+    texture_file = None
+    if mesh.uv is not None and mesh.texture is not None:
+        vertex["texture_u"], vertex["texture_v"] = mesh.uv[:, 0], mesh.uv[:, 1]
+        texture_file = path.with_suffix(".png").name
+        _write_png(path.with_suffix(".png"), mesh.texture)
+    write_ply_tables(path, vertex, mesh.faces, texture_file)
+
+
+def _write_png(path: Path, image: ImageU8) -> None:
+    encoded = cv2.imencode(".png", np.ascontiguousarray(image[:, :, ::-1]))[1]
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(encoded.tobytes())
+    part.replace(path)
 
 
 def vertex_normals(vertices: FloatArray, faces: NDArray[np.int32]) -> FloatArray:
@@ -200,22 +229,6 @@ def sample_surface(mesh: Mesh, count: int, seed: int = 0) -> tuple[FloatArray, F
     hint = sum(mesh.normals[mesh.faces[pick, i]] for i in range(3))
     normals *= np.where(np.sum(normals * hint, axis=1, keepdims=True) < 0, -1.0, 1.0)
     return points, normals
-
-
-def farthest_points(points_m: FloatArray, count: int) -> FloatArray:
-    """Farthest point sampling (paper section 3.4), starting with the point farthest from the mean.
-
-    points_m: Nx3 -> count x 3, deterministic. Raises DataError when N < count.
-    """
-    if len(points_m) < count:
-        raise DataError(f"Farthest point sampling: {count} points wanted, mesh has {len(points_m)}")
-    distance = np.linalg.norm(points_m - points_m.mean(axis=0), axis=1)
-    chosen = [int(np.argmax(distance))]
-    distance = np.linalg.norm(points_m - points_m[chosen[0]], axis=1)
-    while len(chosen) < count:
-        chosen.append(int(np.argmax(distance)))
-        distance = np.minimum(distance, np.linalg.norm(points_m - points_m[chosen[-1]], axis=1))
-    return points_m[chosen]
 
 
 def diameter(points_m: FloatArray) -> float:

@@ -11,7 +11,6 @@ import numpy as np
 
 from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.geometry import se3
-from heatnet_ros.geometry.camera import project, round_to_pixels
 from heatnet_ros.mesh import Mesh
 from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.rendering.rasterizer import Rasterizer, Rendering
@@ -117,15 +116,12 @@ class Film:
         self, scene: Scene, T_world_camera: FloatArray, picture: Rendering
     ) -> dict[str, FloatArray]:
         T_camera_world = se3.invert(T_world_camera)
-        whole = self._rasterizer.count_pixels(scene, self._K, T_world_camera)
         seen = np.bincount(picture.instance_ids.ravel(), minlength=len(scene.objects) + 1)[1:]
         poses = {}
-        for placed, pixels_seen, pixels_whole in zip(scene.objects, seen, whole, strict=True):
+        for placed, pixels_seen in zip(scene.objects, seen, strict=True):
             T = T_camera_world @ placed.T_world_object
-            points_px = project(se3.transform(T, self._surfaces[placed.name]), self._K)
-            inside = round_to_pixels(points_px, picture.depth_m.shape)[1].mean()
-            # count_pixels knows only what lies in the image
-            if inside * pixels_seen / max(pixels_whole, 1) >= MIN_VISIBLE:
+            whole, _ = self._rasterizer.silhouette(placed.mesh, self._K, T)
+            if pixels_seen >= MIN_VISIBLE * max(int(np.count_nonzero(whole)), 1):
                 poses[placed.name] = T
         return poses
 

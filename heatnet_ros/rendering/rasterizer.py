@@ -12,51 +12,21 @@ from heatnet_ros.errors import EngineError
 from heatnet_ros.geometry import se3
 from heatnet_ros.mesh import Mesh
 from heatnet_ros.rendering.scene import Placed, Scene
+from heatnet_ros.rendering.shaders import DEPTH_FRAGMENT, DEPTH_VERTEX, FRAGMENT, VERTEX
+from heatnet_ros.rendering.shadows import (
+    CONTACT_HALF_M,
+    SHADOW_PX,
+    contact_shadow,
+    light_projection,
+)
 from heatnet_ros.types import DepthF32, FloatArray, ImageU8
 
 NEAR_M, FAR_M = 0.05, 20.0
 ROOM_HALF_SIZE_M = 2.5
 FLOOR_Z_M = -0.75
 
-_VERTEX = """
-#version 330
-uniform mat4 T_clip_world; uniform mat4 T_camera_world; uniform mat4 T_world_object;
-in vec3 in_position; in vec3 in_normal; in vec3 in_color;
-out vec3 world; out vec3 normal; out vec3 color; out float depth;
-void main() {
-  vec4 p = T_world_object * vec4(in_position, 1.0);
-  world = p.xyz; normal = mat3(T_world_object) * in_normal; color = in_color;
-  depth = (T_camera_world * p).z;
-  gl_Position = T_clip_world * p;
-}"""
-
-_FRAGMENT = """
-#version 330
-uniform vec3 eye; uniform vec3 light_direction[2]; uniform vec3 light_color[2];
-uniform vec3 ambient; uniform vec3 gain; uniform vec2 gloss; uniform float id;
-uniform sampler2D image; uniform float textured; uniform vec3 footprint[24]; uniform int footprints;
-in vec3 world; in vec3 normal; in vec3 color; in float depth;
-layout(location = 0) out vec4 out_color; layout(location = 1) out vec2 out_depth_id;
-void main() {
-  vec3 view = normalize(eye - world);
-  vec3 n = normalize(normal); if (dot(n, view) < 0.0) n = -n;
-  // for textured surfaces in_color holds texture coordinates
-  vec3 albedo = textured > 0.5 ? texture(image, color.xy).rgb : pow(color * gain, vec3(2.2));
-  if (textured > 0.5) albedo = pow(albedo, vec3(2.2));
-  float occlusion = 1.0;
-  for (int i = 0; i < footprints; ++i) {
-    float d = length(world.xy - footprint[i].xy) / footprint[i].z;
-    occlusion *= 1.0 - 0.55 * textured * exp(-d * d * 1.2) * step(abs(world.z), 0.002);
-  }
-  vec3 sum = ambient * (0.75 + 0.25 * n.z) * albedo;
-  for (int i = 0; i < 2; ++i) {
-    vec3 h = normalize(light_direction[i] + view);
-    sum += light_color[i] * albedo * max(dot(n, light_direction[i]), 0.0);
-    sum += light_color[i] * gloss.x * pow(max(dot(n, h), 0.0), gloss.y);
-  }
-  out_color = vec4(pow(clamp(sum * occlusion, 0.0, 1.0), vec3(1.0 / 2.2)), 1.0);
-  out_depth_id = vec2(depth, id);
-}"""
+_LAYOUT = ("3f 3f 3f 2f", "in_position", "in_normal", "in_color", "in_uv")
+_IMAGE_UNIT, _CONTACT_UNIT, _SHADOW_UNIT = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +63,26 @@ class Rasterizer:
             ) from error
         self.size_wh = size_wh
         self._gl.enable(moderngl.DEPTH_TEST)
-        self._program = self._gl.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
+        self._program = self._gl.program(vertex_shader=VERTEX, fragment_shader=FRAGMENT)
+        self._depth_program = self._gl.program(
+            vertex_shader=DEPTH_VERTEX, fragment_shader=DEPTH_FRAGMENT
+        )
         self._color = self._gl.renderbuffer(size_wh, 3, dtype="f1")
         self._depth_id = self._gl.renderbuffer(size_wh, 2, dtype="f4")
         self._target = self._gl.framebuffer(
             [self._color, self._depth_id], self._gl.depth_renderbuffer(size_wh)
         )
-        self._meshes: dict[int, tuple[Mesh, Any]] = {}
+        self._depth_target = self._gl.framebuffer(
+            [self._gl.renderbuffer(size_wh, 1, dtype="f4")], self._gl.depth_renderbuffer(size_wh)
+        )
+        self._shadow_map = self._gl.depth_texture((SHADOW_PX, SHADOW_PX))
+        self._shadow_map.compare_func = "<="
+        self._shadow_map.repeat_x = self._shadow_map.repeat_y = False
+        self._shadow_target = self._gl.framebuffer(depth_attachment=self._shadow_map)
+        self._meshes: dict[int, tuple[Mesh, Any, Any]] = {}
         self._textures: dict[int, tuple[ImageU8, Any]] = {}
+        self._lit_scene: Scene | None = None
+        self._contact: Any = None
 
     def __enter__(self) -> Rasterizer:
         return self
@@ -114,57 +96,92 @@ class Rasterizer:
 
     def render(self, scene: Scene, K: FloatArray, T_world_camera: FloatArray) -> Rendering:
         """Draw the scene as a pinhole camera with K (3x3) at ``T_world_camera`` sees it."""
+        self._light(scene)
         self._target.use()
         self._gl.clear(0.0, 0.0, 0.0)
-        self._set_camera(K, T_world_camera)
-        self._set_lights(scene, T_world_camera)
-        self._draw_room(scene)
-        for placed in scene.distractors:
-            self._draw(placed, 0)
-        for i, placed in enumerate(scene.objects):
-            self._draw(placed, i + 1)
-        return self._read()
-
-    def count_pixels(
-        self, scene: Scene, K: FloatArray, T_world_camera: FloatArray
-    ) -> NDArray[np.int64]:
-        """Pixels each of ``scene.objects`` would cover if nothing stood before it."""
-        self._target.use()
-        self._set_camera(K, T_world_camera)
-        counts = []
-        for placed in scene.objects:
-            self._gl.clear(0.0, 0.0, 0.0)
-            self._draw(placed, 1)
-            counts.append(int(np.count_nonzero(self._read_floats()[..., 1])))
-        return np.array(counts, dtype=np.int64)
-
-    def _set_camera(self, K: FloatArray, T_world_camera: FloatArray) -> None:
-        width, height = self.size_wh
-        clip = np.zeros((4, 4))
-        # + 1: pixel (0, 0) is the centre of the top-left pixel, OpenGL's edge is at 0
-        clip[0, 0], clip[0, 2] = 2 * K[0, 0] / width, (2 * K[0, 2] + 1) / width - 1
-        # OpenGL's rows go up; reading upwards from row 0 gives the image the right way round
-        clip[1, 1], clip[1, 2] = 2 * K[1, 1] / height, (2 * K[1, 2] + 1) / height - 1
-        clip[2, 2] = (FAR_M + NEAR_M) / (FAR_M - NEAR_M)
-        clip[2, 3] = -2 * FAR_M * NEAR_M / (FAR_M - NEAR_M)
-        clip[3, 2] = 1.0
         T_camera_world = se3.invert(T_world_camera)
         self._write("T_camera_world", T_camera_world.T)
+        clip = _clip_matrix(K, (0, 0), self.size_wh)
         self._write("T_clip_world", (clip @ T_camera_world).T)
-
-    def _set_lights(self, scene: Scene, T_world_camera: FloatArray) -> None:
         self._write("eye", T_world_camera[:3, 3])
+        # near things first: what they hide is then never shaded
+        numbered = [(placed, i + 1) for i, placed in enumerate(scene.objects)]
+        numbered += [(placed, 0) for placed in scene.distractors]
+        numbered.sort(key=lambda item: _distance(item[0], T_world_camera))
+        for placed, instance_id in numbered:
+            self._draw(placed, instance_id)
+        self._draw_room(scene)
+        return self._read()
+
+    def render_depth(self, mesh: Mesh, K: FloatArray, T_camera_object: FloatArray) -> DepthF32:
+        """HxW float32: the mesh's depth along z in metres, 0 where it is not; nothing else."""
+        return self._depth_of(mesh, K, T_camera_object, (0, 0), self.size_wh)
+
+    def silhouette(
+        self, mesh: Mesh, K: FloatArray, T_camera_object: FloatArray
+    ) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+        """The mesh's whole mask, also of what lies outside the image, and its corner's (x, y).
+
+        At most the image's size; empty where the mesh reaches behind the camera.
+        """
+        p = se3.transform(T_camera_object, mesh.vertices_m)
+        if p[:, 2].min() <= NEAR_M:
+            return np.zeros((1, 1), np.bool_), (0, 0)
+        px = p[:, :2] / p[:, 2:] * np.diag(K)[:2] + K[:2, 2]
+        low, high = np.floor(px.min(axis=0)).astype(int), np.ceil(px.max(axis=0)).astype(int)
+        w, h = (int(v) for v in np.minimum(high - low + 1, self.size_wh))
+        corner = (int(low[0]), int(low[1]))
+        return self._depth_of(mesh, K, T_camera_object, corner, (w, h)) > 0, corner
+
+    def _depth_of(
+        self,
+        mesh: Mesh,
+        K: FloatArray,
+        T_camera_object: FloatArray,
+        corner_xy: tuple[int, int],
+        size_wh: tuple[int, int],
+    ) -> DepthF32:
+        width, height = size_wh
+        self._depth_target.use()
+        self._depth_target.viewport = self._depth_target.scissor = (0, 0, width, height)
+        self._gl.clear(0.0, 0.0, 0.0)
+        clip = _clip_matrix(K, corner_xy, size_wh) @ T_camera_object
+        self._depth_program["T_clip_object"].write(clip.T.astype("f4").tobytes())
+        self._depth_program["z_row"].write(T_camera_object[2].astype("f4").tobytes())
+        self._arrays(mesh)[1].render()
+        data = self._depth_target.read(
+            viewport=(0, 0, width, height), components=1, dtype="f4", alignment=1
+        )
+        return np.frombuffer(data, np.float32).reshape(height, width)
+
+    def _light(self, scene: Scene) -> None:
+        """Lights and shadows; they do not depend on the camera, so once for each scene."""
+        if scene is self._lit_scene:
+            return
+        self._lit_scene = scene
         self._write("light_direction", scene.lights[:, 0])
         self._write("light_color", scene.lights[:, 1])
         self._write("ambient", scene.ambient)
-        prints = np.zeros((24, 3), np.float32)
-        standing = (scene.objects + scene.distractors)[:24]
-        for i, placed in enumerate(standing):
-            low, high = placed.mesh.bounds_m
-            prints[i, :2] = placed.T_world_object[:2, 3]
-            prints[i, 2] = np.linalg.norm((high - low)[:2]) / 2
-        self._write("footprint", prints)
-        self._program["footprints"] = len(standing)
+        standing = scene.objects + scene.distractors
+        if self._contact is not None:
+            self._contact.release()
+        contact = contact_shadow(standing)
+        self._contact = self._gl.texture(contact.shape[::-1], 1, contact.tobytes(), alignment=1)
+        self._contact.repeat_x = self._contact.repeat_y = False
+        self._contact.use(_CONTACT_UNIT)
+        self._program["contact"] = _CONTACT_UNIT
+        self._program["contact_half_m"] = CONTACT_HALF_M
+        T_light_world = light_projection(scene.lights[0, 0])
+        self._shadow_target.use()
+        self._shadow_target.clear(depth=1.0)
+        self._depth_program["z_row"].write(np.zeros(4, "f4").tobytes())
+        for placed in standing:
+            clip = T_light_world @ placed.T_world_object
+            self._depth_program["T_clip_object"].write(clip.T.astype("f4").tobytes())
+            self._arrays(placed.mesh)[1].render()
+        self._write("T_light_world", T_light_world.T)
+        self._shadow_map.use(_SHADOW_UNIT)
+        self._program["shadow"] = _SHADOW_UNIT
 
     def _write(self, name: str, values: NDArray[Any]) -> None:
         self._program[name].write(np.ascontiguousarray(values, np.float32).tobytes())
@@ -174,66 +191,91 @@ class Rasterizer:
         self._write("gain", placed.gain)
         self._program["gloss"] = (placed.specular, placed.shininess)
         self._program["id"] = float(instance_id)
-        self._program["textured"] = 0.0
-        self._vertex_array(placed.mesh).render()
+        texture = placed.mesh.texture if placed.mesh.uv is not None else None
+        self._program["textured"] = float(texture is not None)
+        self._program["table"] = 0.0
+        if texture is not None:
+            self._texture(texture).use(_IMAGE_UNIT)
+        self._arrays(placed.mesh)[0].render()
 
     def _draw_room(self, scene: Scene) -> None:
         self._write("T_world_object", np.eye(4))
+        self._write("gain", np.ones(3))
         self._program["gloss"] = (0.0, 1.0)
         self._program["id"] = 0.0
         self._program["textured"] = 1.0
-        half = scene.table_half_size_m
-        room = _quads(ROOM_HALF_SIZE_M, FLOOR_Z_M)
-        for texture, quads in ((scene.room_texture, room), (scene.table_texture, _table(half))):
-            self._texture(texture).use(0)
+        table, room = _table(scene.table_half_size_m), _quads(ROOM_HALF_SIZE_M, FLOOR_Z_M)
+        for texture, quads in ((scene.table_texture, table), (scene.room_texture, room)):
+            self._program["table"] = float(quads is table)
+            self._texture(texture).use(_IMAGE_UNIT)
             buffer = self._gl.buffer(quads.astype(np.float32).tobytes())
-            layout = [(buffer, "3f 3f 3f", "in_position", "in_normal", "in_color")]
-            array = self._gl.vertex_array(self._program, layout)
+            array = self._gl.vertex_array(self._program, [(buffer, *_LAYOUT)])
             array.render()
             array.release()
             buffer.release()
 
     def _texture(self, texture: ImageU8) -> Any:
-        if len(self._textures) > 8:
+        if len(self._textures) > 48:
             for _, old in self._textures.values():
                 old.release()
             self._textures.clear()
         if id(texture) not in self._textures:
-            image = self._gl.texture(texture.shape[1::-1], 3, texture.tobytes(), alignment=1)
+            pixels = np.ascontiguousarray(texture[::-1])  # OpenGL's first row is the lowest
+            image = self._gl.texture(texture.shape[1::-1], 3, pixels.tobytes(), alignment=1)
             image.build_mipmaps()
             self._textures[id(texture)] = (texture, image)
         return self._textures[id(texture)][1]
 
-    def _vertex_array(self, mesh: Mesh) -> Any:
+    def _arrays(self, mesh: Mesh) -> tuple[Any, Any]:
+        """Vertex arrays of a mesh for the shading and for the depth program."""
         # primitives are made anew for each scene: keep the cache from growing without bound
         if len(self._meshes) > 64:
-            for _, array in self._meshes.values():
+            for _, array, depth_array in self._meshes.values():
                 array.release()
+                depth_array.release()
             self._meshes.clear()
         if id(mesh) not in self._meshes:
-            vertices = np.hstack([mesh.vertices_m, mesh.normals, mesh.colors / 255.0])
-            buffer = self._gl.buffer(vertices.astype(np.float32).tobytes())
+            uv = np.zeros((len(mesh.vertices_m), 2)) if mesh.uv is None else mesh.uv
+            rows = np.hstack([mesh.vertices_m, mesh.normals, mesh.colors / 255.0, uv])
+            buffer = self._gl.buffer(rows.astype(np.float32).tobytes())
+            places = self._gl.buffer(mesh.vertices_m.astype(np.float32).tobytes())
             index = self._gl.buffer(mesh.faces.astype(np.int32).tobytes())
-            layout = [(buffer, "3f 3f 3f", "in_position", "in_normal", "in_color")]
-            array = self._gl.vertex_array(self._program, layout, index)
-            self._meshes[id(mesh)] = (mesh, array)
-        return self._meshes[id(mesh)][1]
-
-    def _read_floats(self) -> NDArray[np.float32]:
-        width, height = self.size_wh
-        data = self._target.read(components=2, attachment=1, dtype="f4")
-        return np.frombuffer(data, np.float32).reshape(height, width, 2)
+            array = self._gl.vertex_array(self._program, [(buffer, *_LAYOUT)], index)
+            depth_array = self._gl.vertex_array(
+                self._depth_program, [(places, "3f", "in_position")], index
+            )
+            self._meshes[id(mesh)] = (mesh, array, depth_array)
+        return self._meshes[id(mesh)][1:]
 
     def _read(self) -> Rendering:
         width, height = self.size_wh
         color = self._target.read(components=3, attachment=0, alignment=1)
         rgb = np.frombuffer(color, np.uint8).reshape(height, width, 3)
-        floats = self._read_floats()
+        data = self._target.read(components=2, attachment=1, dtype="f4")
+        floats = np.frombuffer(data, np.float32).reshape(height, width, 2)
         return Rendering(rgb, floats[..., 0].copy(), np.rint(floats[..., 1]).astype(np.int32))
 
 
+def _distance(placed: Placed, T_world_camera: FloatArray) -> float:
+    return float(np.linalg.norm(placed.T_world_object[:3, 3] - T_world_camera[:3, 3]))
+
+
+def _clip_matrix(K: FloatArray, corner_xy: tuple[int, int], size_wh: tuple[int, int]) -> FloatArray:
+    """OpenGL's projection (4x4) for a window of ``size_wh`` whose first pixel is ``corner_xy``."""
+    (width, height), (x0, y0) = size_wh, corner_xy
+    clip = np.zeros((4, 4))
+    # + 1: pixel (0, 0) is the centre of the top-left pixel, OpenGL's edge is at 0
+    clip[0, 0], clip[0, 2] = 2 * K[0, 0] / width, (2 * (K[0, 2] - x0) + 1) / width - 1
+    # OpenGL's rows go up; reading upwards from row 0 gives the image the right way round
+    clip[1, 1], clip[1, 2] = 2 * K[1, 1] / height, (2 * (K[1, 2] - y0) + 1) / height - 1
+    clip[2, 2] = (FAR_M + NEAR_M) / (FAR_M - NEAR_M)
+    clip[2, 3] = -2 * FAR_M * NEAR_M / (FAR_M - NEAR_M)
+    clip[3, 2] = 1.0
+    return clip
+
+
 def _table(half: float) -> FloatArray:
-    return _quad(np.array([0.0, 0, 0]), np.array([half, 0, 0]), np.array([0, half, 0]), 1.0)
+    return _quad(np.array([0.0, 0, 0]), np.array([half, 0, 0]), np.array([0, half, 0]), half / 0.45)
 
 
 def _quads(half: float, floor_z: float) -> FloatArray:
@@ -245,13 +287,14 @@ def _quads(half: float, floor_z: float) -> FloatArray:
 
 
 def _quad(middle: FloatArray, u: FloatArray, v: FloatArray, repeat: float) -> FloatArray:
-    """6x9: two triangles with position, normal and texture coordinates (in the colour's place)."""
+    """6x11: two triangles with position, normal, white and texture coordinates."""
     normal = np.cross(u, v) / np.linalg.norm(np.cross(u, v))
     signs = [(-1, -1), (1, -1), (1, 1), (-1, -1), (1, 1), (-1, 1)]
     rows = [
         np.concatenate(
-            [middle + a * u + b * v, normal, [(a + 1) * repeat / 2, (b + 1) * repeat / 2, 0]]
+            [middle + a * u + b * v, normal, np.ones(3),
+             [(a + 1) * repeat / 2, (b + 1) * repeat / 2]]
         )
         for a, b in signs
-    ]
+    ]  # fmt: skip
     return np.array(rows)

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from heatnet_ros.errors import ConfigError
 from heatnet_ros.geometry import se3
 from heatnet_ros.mesh import Mesh
 from heatnet_ros.rendering.primitives import random_primitive
+from heatnet_ros.rendering.resting import resting_rotations
 from heatnet_ros.rendering.textures import random_texture
 from heatnet_ros.types import FloatArray, ImageU8
+
+POSES = ("upright", "resting", "any")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Ranges that scenes and cameras are drawn from. Angles in degrees, lengths in metres."""
+    """Ranges that scenes and cameras are drawn from. Angles in degrees, lengths in metres.
+
+    poses: upright (z up, as the mesh is), resting (on any face that the part can lie on) or any.
+    gap: how near objects may stand, 1: their circles never overlap. aim_m: how far from the
+    table's middle the camera looks, which cuts objects off at the image's border.
+    """
 
     objects: tuple[int, int] = (3, 5)
     distractors: tuple[int, int] = (0, 5)
@@ -55,6 +64,12 @@ class SceneSettings:
     roll_deg: float = 10.0
     color_jitter: float = 0.15
     light_range: tuple[float, float] = (0.5, 1.1)
+    poses: str = "upright"
+    aim_m: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.poses not in POSES:
+            raise ConfigError(f"poses: expected one of {', '.join(POSES)}, got '{self.poses}'.")
 
 
 def build_table_scene(
@@ -74,7 +89,9 @@ def build_table_scene(
     taken: list[tuple[float, float, float]] = []
     objects = []
     for name in chosen:
-        T = _stand_on_table(meshes[name], rng, taken, settings.spread_m, settings.gap)
+        T = _stand_on_table(
+            meshes[name], rng, taken, settings.spread_m, settings.gap, settings.poses
+        )
         if T is not None:
             objects.append(_placed(name, meshes[name], T, rng, settings.color_jitter))
     distractors = []
@@ -101,17 +118,45 @@ def _stand_on_table(
     taken: list[tuple[float, float, float]],
     spread_m: float,
     gap: float,
+    poses: str = "upright",
 ) -> FloatArray | None:
-    """A free place for the mesh, standing upright at a random heading; None if there is none."""
-    low, high = mesh.bounds_m
+    """A free place for the mesh at a random heading; None if there is none."""
+    R_down = _attitude(mesh, rng, poses)
+    turned = mesh.vertices_m @ R_down.T
+    low, high = turned.min(axis=0), turned.max(axis=0)
     radius = float(np.linalg.norm(high[:2] - low[:2]) / 2) * gap
     for _ in range(20):
         x, y = rng.uniform(-spread_m, spread_m, 2)
         if all(np.hypot(x - a, y - b) > radius + r for a, b, r in taken):
             taken.append((x, y, radius))
             R = se3.exp_so3(np.array([0.0, 0.0, rng.uniform(-np.pi, np.pi)]))
-            return se3.make_transform(R, np.array([x, y, -low[2]]))
+            return se3.make_transform(R @ R_down, np.array([x, y, -low[2]]))
     return None
+
+
+def _attitude(mesh: Mesh, rng: np.random.Generator, poses: str) -> FloatArray:
+    """Which side is down, 3x3."""
+    if poses == "upright":
+        return np.eye(3)
+    if poses == "any":
+        q = rng.normal(size=4)
+        return se3.exp_so3(2 * np.arccos(abs(q[0]) / np.linalg.norm(q)) * _unit(q[1:]))
+    rotations, shares = _resting(mesh)
+    return np.asarray(rotations[int(rng.choice(len(shares), p=shares))])
+
+
+def _unit(v: FloatArray) -> FloatArray:
+    return np.asarray(v / max(float(np.linalg.norm(v)), 1e-12))
+
+
+# by identity: a mesh has no other, and hulls of scans take a tenth of a second
+_RESTING: dict[int, tuple[Mesh, tuple[FloatArray, FloatArray]]] = {}
+
+
+def _resting(mesh: Mesh) -> tuple[FloatArray, FloatArray]:
+    if id(mesh) not in _RESTING:
+        _RESTING[id(mesh)] = (mesh, resting_rotations(mesh))
+    return _RESTING[id(mesh)][1]
 
 
 def _placed(
@@ -152,7 +197,7 @@ def random_camera(
     """T_world_camera looking near the middle of the table."""
     azimuth = rng.uniform(-np.pi, np.pi)
     elevation = np.radians(rng.uniform(*settings.elevation_deg))
-    target = np.append(rng.uniform(-0.1, 0.1, 2), rng.uniform(0.0, 0.08))
+    target = np.append(rng.uniform(-settings.aim_m, settings.aim_m, 2), rng.uniform(0.0, 0.08))
     offset = [
         np.cos(elevation) * np.cos(azimuth),
         np.cos(elevation) * np.sin(azimuth),

@@ -13,8 +13,8 @@ Texture = NDArray[np.float32]
 
 
 def random_texture(rng: np.random.Generator) -> ImageU8:
-    """One 512x512x3 uint8 texture: cloth, wood, print, tiles or a soft gradient."""
-    makers = (_clouds, _wood, _print, _tiles, _clouds, _print)
+    """One 512x512x3 uint8 texture: cloth, wood, print, tiles, a littered desk."""
+    makers = (_clouds, _wood, _print, _tiles, _clouds, _desk, _desk)
     texture = makers[int(rng.integers(len(makers)))](rng)
     return np.clip(texture, 0, 255).astype(np.uint8)
 
@@ -65,4 +65,23 @@ def _print(rng: np.random.Generator) -> Texture:
             cv2.ellipse(canvas, (x, y), (w // 2, h // 2), float(w), 0, 360, color, -1)
         else:
             cv2.line(canvas, (x, y), (x + w, y + h), color, int(rng.integers(1, 8)))
+    return canvas
+
+
+def _desk(rng: np.random.Generator) -> Texture:
+    """Magazines and sheets lying about on a desk: strong edges beside all that stands there."""
+    canvas = _wood(rng) if rng.random() < 0.5 else _clouds(rng)
+    for _ in range(int(rng.integers(4, 11))):
+        sheet = _print(rng)
+        side = rng.uniform(0.15, 0.5)
+        angle, (x, y) = rng.uniform(0, 360), rng.uniform(0, SIZE, 2)
+        M = cv2.getRotationMatrix2D((SIZE / 2, SIZE / 2), angle, side)
+        M[:, 2] += [x - SIZE / 2, y - SIZE / 2]
+        mask = np.full((SIZE, SIZE), 255, np.uint8)
+        placed = cv2.warpAffine(sheet, M, (SIZE, SIZE), flags=cv2.INTER_AREA)
+        canvas = np.where(
+            cv2.warpAffine(mask, M, (SIZE, SIZE), flags=cv2.INTER_NEAREST)[..., None] > 0,
+            placed * rng.uniform(0.4, 1.0),
+            canvas,
+        )
     return canvas

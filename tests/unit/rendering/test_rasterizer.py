@@ -78,9 +78,60 @@ def test_the_nearer_object_hides_the_farther_and_count_ignores_it(rasterizer):
     scene = empty_scene((far, near))
     image = rasterizer.render(scene, K, T_world_camera)
     assert not np.any(image.instance_ids == 1)
-    counts = rasterizer.count_pixels(scene, K, T_world_camera)
+    T_camera_world = se3.invert(T_world_camera)
+    masks = [
+        rasterizer.silhouette(placed.mesh, K, T_camera_world @ placed.T_world_object)[0]
+        for placed in scene.objects
+    ]
+    counts = [np.count_nonzero(mask) for mask in masks]
     assert counts[1] == np.count_nonzero(image.instance_ids == 2)
     assert 0.8 * counts[1] < counts[0] < counts[1]
+
+
+def test_a_silhouette_goes_on_outside_the_image(rasterizer):
+    # 0.1 m at 1 m with f = 300: 30 px wide, 31 px high; its middle is the image's left edge
+    T = se3.make_transform(np.eye(3), [-150.3 / 300.0, 0.0, 1.0])
+    mask, (x, y) = rasterizer.silhouette(quad(0.05), K, T)
+    assert (x, y) == (-15, 106)
+    assert np.count_nonzero(mask.any(axis=0)) == 30 and np.count_nonzero(mask.any(axis=1)) == 31
+    depth = rasterizer.render_depth(quad(0.05), K, T)
+    assert depth.shape == SIZE_WH[::-1]
+    np.testing.assert_array_equal(depth[106:137, :15] > 0, mask[:31, 15:30])
+    np.testing.assert_allclose(depth[depth > 0], 1.0, rtol=1e-6)
+    assert np.count_nonzero(depth) == 31 * 15
+
+
+def test_the_key_light_casts_shadows(rasterizer):
+    slanted = np.array([1.0, 0.0, 1.0]) / np.sqrt(2)
+    grey = np.full((8, 8, 3), 120, np.uint8)
+    lights = np.array([[slanted, [0.8, 0.8, 0.8]], [[0, 0, 1.0], [0, 0, 0]]])
+    plate = Placed("plate", quad(0.05), se3.make_transform(np.eye(3), [0, 0, 0.1]))
+    T_world_camera = look_at(np.array([0.0, -1e-6, 1.0]), np.zeros(3))
+    lit, dark = (
+        rasterizer.render(Scene(o, (), grey, grey, 2.0, lights, np.full(3, 0.1)), K, T_world_camera)
+        for o in ((), (plate,))
+    )
+    # light from +x at 45 degrees: the plate 0.1 m up darkens the table 0.1 m towards -x
+    x, y = (camera.project(np.array([[-0.1, 0.0, 1.0], [0.15, 0.0, 1.0]]), K)).astype(int).T
+    assert np.all(dark.rgb[y[0], x[0]] < 0.6 * lit.rgb[y[0], x[0]])
+    np.testing.assert_allclose(
+        dark.rgb[y[1], x[1]].astype(int), lit.rgb[y[1], x[1]].astype(int), atol=12
+    )
+
+
+def test_a_texture_lies_as_its_coordinates_say(rasterizer):
+    plain = quad(0.1)
+    picture = np.zeros((2, 2, 3), np.uint8)
+    picture[0, 0], picture[1, 1] = (255, 0, 0), (0, 0, 255)  # top left red, bottom right blue
+    uv = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
+    mesh = Mesh(plain.vertices_m, plain.faces, plain.normals, plain.colors, uv, picture)
+    placed = Placed("card", mesh, se3.make_transform(np.eye(3), [0, 0, 0.05]), specular=0.0)
+    T_world_camera = look_at(np.array([0.0, -1e-6, 1.0]), np.zeros(3))
+    image = rasterizer.render(empty_scene((placed,)), K, T_world_camera)
+    corners = np.array([[-0.08, 0.08, 0.95], [0.08, -0.08, 0.95]])  # world x, y; z is the depth
+    x, y = camera.project(corners * [1, -1, 1], K).astype(int).T
+    assert image.rgb[y[0], x[0], 0] > 100 > 30 > image.rgb[y[0], x[0], 2]
+    assert image.rgb[y[1], x[1], 2] > 100 > 30 > image.rgb[y[1], x[1], 0]
 
 
 def test_same_seed_same_picture_and_objects_do_not_overlap(rasterizer):

@@ -1,0 +1,204 @@
+"""Rendered BOP scenes: the seed decides, workers do not; truth fits pictures; nothing is halved."""
+
+import argparse
+import dataclasses
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from heatnet_ros.datasets import synthesize
+from heatnet_ros.datasets.open import open_dataset
+from heatnet_ros.datasets.statistics import measure_views
+from heatnet_ros.errors import ConfigError, DataError, EngineError
+from heatnet_ros.geometry import se3
+from heatnet_ros.mesh import load_ply
+from heatnet_ros.objects import load_objects
+from heatnet_ros.rendering.rasterizer import Rasterizer
+from heatnet_ros.resources import find_resource
+
+DEMO = find_resource("config/objects/demo.yaml", "Object library")
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needs_gl():
+    try:
+        Rasterizer((8, 8)).release()
+    except EngineError as error:
+        pytest.skip(f"off-screen OpenGL cannot be had here: {error}")
+
+
+def small_config(**changes) -> synthesize.SyntheticConfig:
+    config = synthesize.SyntheticConfig(
+        objects_file=str(DEMO),
+        camera=(300.0, 300.0, 159.5, 119.5, 320, 240),
+        images=6,
+        images_per_scene=3,
+        cameras_per_layout=2,
+        seed=7,
+        max_faces=0,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def command(tmp_path: Path, *more: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    synthesize.add_arguments(parser)
+    return parser.parse_args(["--objects", str(DEMO), "--out", str(tmp_path), *more])
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    out = tmp_path_factory.mktemp("synthetic") / "parts"
+    synthesize.synthesize(small_config(sensor=0.0), out, "train", workers=1)
+    return out
+
+
+def test_truth_masks_and_depth_fit_each_other(dataset):
+    library = load_objects(DEMO)
+    scenes = open_dataset(dataset, "train")
+    assert [len(scene.images) for scene in scenes] == [3, 3]
+    with Rasterizer((320, 240)) as rasterizer:
+        for scene in scenes:
+            info = json.loads((scene.folder / "scene_gt_info.json").read_text())
+            for image in scene.images:
+                frame = image.load_frame()
+                assert frame.depth_m is not None and image.truths
+                for i, truth in enumerate(image.truths):
+                    mask = image.load_mask(i)
+                    model = library[scene.name_of(truth.obj_id)]
+                    alone = rasterizer.render_depth(
+                        model.load_mesh(), image.K, truth.T_camera_object
+                    )
+                    assert not np.any(mask & (alone == 0))
+                    # depth is stored in millimetres
+                    np.testing.assert_allclose(frame.depth_m[mask], alone[mask], atol=6e-4)
+                    entry = info[str(image.image_id)][i]
+                    assert entry["px_count_visib"] == np.count_nonzero(mask)
+                    assert entry["px_count_valid"] == np.count_nonzero(alone)
+                    assert entry["px_count_all"] >= entry["px_count_valid"]
+                    assert truth.visible_fraction == pytest.approx(
+                        entry["px_count_visib"] / entry["px_count_all"], abs=1e-5
+                    )
+                    x0, y0, x1, y1 = (int(v) for v in truth.bbox_xyxy_px)
+                    assert mask[y0 : y1 + 1, x0 : x1 + 1].sum() == mask.sum()
+                    assert mask[y0].any() and mask[y1].any()
+
+
+def test_models_are_the_library_in_millimetres(dataset):
+    library = load_objects(DEMO)
+    infos = json.loads((dataset / "models/models_info.json").read_text())
+    assert [info["name"] for info in infos.values()] == list(library.objects)
+    for obj_id, info in infos.items():
+        mesh = load_ply(dataset / f"models/obj_{int(obj_id):06d}.ply", "mm")
+        model = library[info["name"]]
+        np.testing.assert_allclose(mesh.bounds_m, model.bounds_m, atol=1e-5)
+        assert info["diameter"] == pytest.approx(model.diameter_m * 1e3)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_same_seed_same_files_whatever_the_workers(tmp_path):
+    for workers in (1, 2):
+        synthesize.synthesize(small_config(), tmp_path / str(workers), "train", workers)
+    assert tree(tmp_path / "1") == tree(tmp_path / "2")
+    synthesize.synthesize(small_config(images=3), tmp_path / "1", "test", 1)
+    a, b = (tree(tmp_path / "1" / split / "000000") for split in ("train", "test"))
+    assert a["rgb/000000.jpg"] != b["rgb/000000.jpg"]
+
+
+def test_the_command_continues_after_kill_9(tmp_path):
+    arguments = [
+        sys.executable, "-c",
+        "import sys; from heatnet_ros.__main__ import main; sys.exit(main())",
+        "synthesize", "--objects", str(DEMO), "--out", str(tmp_path), "--images", "60",
+        "--workers", "1",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen(arguments, env=environment, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "train/000000").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    before = tree(tmp_path / "train/000000")
+    assert not (tmp_path / "train/000001").exists()
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
+    assert "60 images" in done.stdout
+    assert tree(tmp_path / "train/000000") == before
+    assert sorted(p.name for p in (tmp_path / "train").iterdir()) == ["000000", "000001"]
+    assert len(open_dataset(tmp_path, "train")[1].images) == 20
+
+
+def test_a_full_disk_is_said_and_nothing_half_written_stays(tmp_path):
+    synthesize.synthesize(small_config(images=3), tmp_path, "train", 1)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot be written: .*Make room"):
+            synthesize.write_scene(small_config(), tmp_path / "train", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [path.name for path in (tmp_path / "train").iterdir()] == ["000000"]
+
+
+def test_too_little_room_is_said_before_anything_is_rendered(tmp_path):
+    with pytest.raises(DataError, match=r"images take about .* GB"):
+        synthesize.synthesize(small_config(images=10**9), tmp_path, "train", 1)
+
+
+def test_missing_mesh_and_wrong_options_say_what_to_do(tmp_path):
+    content = yaml.safe_load(DEMO.read_text())
+    content["objects"][0]["mesh"] = "nowhere.ply"
+    library = tmp_path / "objects.yaml"
+    library.write_text(yaml.safe_dump(content))
+    with pytest.raises(DataError, match=r"mesh of 'bracket'.*nowhere.ply is not there"):
+        synthesize.synthesize(small_config(objects_file=str(library)), tmp_path, "train", 1)
+    with pytest.raises(ConfigError, match=r"--distance '2,1': expected 0.1 < NEAR < FAR"):
+        synthesize.read_config(command(tmp_path, "--distance", "2,1"))
+    path = tmp_path / "scenes.yaml"
+    path.write_text("images: 3\nsettings: {distance: [1, 2]}\n")
+    with pytest.raises(ConfigError, match="Did you mean 'distance_m'"):
+        synthesize.load_synthetic_config(path)
+    path.write_text("settings: {poses: lying}\n")
+    with pytest.raises(ConfigError, match="upright, resting, any"):
+        synthesize.load_synthetic_config(path)
+
+
+def test_statistics_of_a_data_set_are_taken_over(dataset, tmp_path):
+    views = measure_views(dataset, "train")
+    assert views.camera == (300.0, 300.0, 159.5, 119.5, 320, 240)
+    low, high = synthesize.SyntheticConfig().settings.distance_m
+    assert low * 0.5 < views.distance_m[0] < views.distance_m[1] < high * 1.6
+    args = command(tmp_path, "--like", f"{dataset}:train")
+    config = synthesize.read_config(args)
+    assert config.camera == views.camera and config.settings.distance_m == views.distance_m
+
+
+@pytest.mark.parametrize("poses", ["resting", "any"])
+def test_objects_may_lie_on_other_sides(poses, tmp_path):
+    pytest.importorskip("scipy", reason="resting poses need SciPy")
+    settings = dataclasses.replace(small_config().settings, poses=poses)
+    synthesize.synthesize(small_config(settings=settings, images=3), tmp_path, "train", 1)
+    image = open_dataset(tmp_path, "train")[0].images[0]
+    # upright objects share the table's normal as their z axis
+    up = np.stack([truth.T_camera_object[:3, 2] for truth in image.truths])
+    assert len(up) > 1 and np.min(up @ up.T) < 0.99
+    for truth in image.truths:
+        np.testing.assert_allclose(
+            se3.orthonormalize(truth.T_camera_object[:3, :3]), truth.T_camera_object[:3, :3],
+            atol=1e-5,
+        )  # fmt: skip
