@@ -1,4 +1,7 @@
-"""``python -m heatnet_ros keypoints``: meshes -> object library."""
+"""``python -m heatnet_ros keypoints``: meshes -> object library.
+
+Meshes are checked and, where the run time could not read them, written as PLY beside the library.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,14 @@ from typing import Any
 
 from heatnet_ros.datasets.bop import ModelInfo, load_models_info, object_name
 from heatnet_ros.errors import ConfigError
+from heatnet_ros.keypoint_sampling import KEYPOINT_COUNT, METHODS
+from heatnet_ros.mesh_formats import MESH_SUFFIXES
+from heatnet_ros.mesh_import import ImportedMesh, import_mesh, normalize
 from heatnet_ros.objects import describe_object, load_objects, save_objects
+from heatnet_ros.symmetry_proposal import propose_symmetries
+
+# names that mesh files share, so that their folder's name says more
+_NAMELESS = ("textured", "textured_simple", "nontextured", "model", "mesh", "object")
 
 
 @dataclass(frozen=True)
@@ -26,11 +36,34 @@ class _Source:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of the subcommand."""
-    parser.add_argument("meshes", nargs="+", type=Path, help="PLY files, one object each")
+    parser.add_argument(
+        "meshes", nargs="+", type=Path, help="PLY, OBJ, STL or GLB files, one object each"
+    )
     parser.add_argument("--name", required=True, help="name of the set")
     parser.add_argument("--out", required=True, type=Path, help="the library to write (.yaml)")
-    parser.add_argument("--count", type=int, default=32, help="keypoints per object (32)")
-    parser.add_argument("--unit", choices=("m", "mm"), default="m", help="of the meshes (m)")
+    parser.add_argument(
+        "--count", type=int, default=KEYPOINT_COUNT, help=f"keypoints per object ({KEYPOINT_COUNT})"
+    )
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        default="fps",
+        help="farthest points, or points of high curvature (fps)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the surface samples (0)")
+    parser.add_argument(
+        "--unit", choices=("auto", "m", "mm"), default="auto", help="of the meshes (auto: by size)"
+    )
+    parser.add_argument(
+        "--accept-symmetries",
+        action="store_true",
+        help="take the proposed symmetries whose colours agree (--symmetry goes first)",
+    )
+    parser.add_argument(
+        "--ignore-colors",
+        action="store_true",
+        help="with --accept-symmetries: also take those that a label or print breaks",
+    )
     parser.add_argument(
         "--symmetry",
         action="append",
@@ -69,25 +102,66 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.count < 4:
         raise ConfigError(f"--count: at least 4 keypoints are needed for a pose, got {args.count}.")
+    if args.seed < 0:
+        raise ConfigError(f"--seed: expected a whole number from 0, got {args.seed}.")
+    if args.ignore_colors and not args.accept_symmetries:
+        raise ConfigError("--ignore-colors says which proposals --accept-symmetries takes: add it.")
     sources = _name_meshes(args.meshes, _parse_renames(args.rename), args.bop_models_info)
     symmetries = _parse_symmetries(args.symmetry, [source.name for source in sources])
     entries = []
     for source in sources:
+        imported = import_mesh(source.mesh_path, args.unit, notify=_say)
+        _check_diameter(imported.report.diameter_m, source, imported.report.unit)
+        _say(f"{source.name}: {imported.report.describe()}")
         chosen = symmetries.get(source.name)
+        if chosen is None and source.info is not None:
+            chosen = source.info.symmetries
         if chosen is None:
-            chosen = source.info.symmetries if source.info else []
-        entry = describe_object(source.name, source.mesh_path, args.unit, chosen, args.count)
-        _check_diameter(entry["diameter_m"], source, args.unit)
-        entry["mesh"] = os.path.relpath(source.mesh_path.resolve(), out.resolve().parent)
-        entries.append(entry)
-        print(
-            f"{source.name}: diameter {entry['diameter_m'] * 1e3:.1f} mm, "
-            f"{len(entry['keypoints_m'])} keypoints, {len(chosen)} symmetries",
-            flush=True,
-        )
+            chosen = _propose(source.name, imported, args)
+        entries.append(_describe(source, imported, chosen, args))
     _save_checked(out, args.name, entries)
     print(f"wrote {out}")
     return 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _describe(
+    source: _Source, imported: ImportedMesh, symmetries: list[dict[str, Any]], args: Any
+) -> dict[str, Any]:
+    """The library's entry; the mesh is written beside the library where it has to be."""
+    path, unit = source.mesh_path.resolve(), imported.report.unit
+    if imported.report.rewritten:
+        path, unit = args.out.resolve().parent / args.name / f"{source.name}.ply", "m"
+        if path == source.mesh_path.resolve():
+            raise ConfigError(
+                f"Mesh {path} must be rewritten, but it lies where the result goes. Keep the "
+                "original elsewhere."
+            )
+        normalize(imported, path)
+        _say(f"  written as {path}")
+    entry = describe_object(
+        source.name, path, unit, symmetries, args.count, args.seed, method=args.method
+    )
+    entry["mesh"] = os.path.relpath(path, args.out.resolve().parent)
+    _say(f"  {args.count} keypoints by {args.method.upper()}, {len(symmetries)} symmetries")
+    return entry
+
+
+def _propose(name: str, imported: ImportedMesh, args: Any) -> list[dict[str, Any]]:
+    """Print the symmetries the geometry suggests; return those that the user's flags accept."""
+    _say("  looking for symmetries")
+    accepted = []
+    for proposal in propose_symmetries(imported.mesh):
+        take = args.accept_symmetries and (proposal.colors_agree or args.ignore_colors)
+        _say(f"  {'taken' if take else 'proposed'}: {proposal.describe()}")
+        if take:
+            accepted.append(proposal.to_entry())
+        else:
+            _say(f"    to take it: --symmetry {proposal.to_flag(name)}")
+    return accepted
 
 
 def _save_checked(out: Path, name: str, entries: list[dict[str, Any]]) -> None:
@@ -108,7 +182,7 @@ def _parse_renames(texts: Sequence[str]) -> dict[str, str]:
         stem, equals, name = text.partition("=")
         if not (stem and equals and name):
             raise ConfigError(f"--rename '{text}': expected FILE=NAME such as obj_000005=can.")
-        renames[stem.removesuffix(".ply")] = name
+        renames[Path(stem).stem if Path(stem).suffix in MESH_SUFFIXES else stem] = name
     return renames
 
 
@@ -119,25 +193,37 @@ def _name_meshes(
     infos = load_models_info(info_path) if info_path is not None else {}
     # <data set>/models/models_info.json
     dataset = info_path.resolve().parent.parent.name if info_path is not None else ""
-    unused = set(renames) - {path.stem for path in meshes}
+    stems = {path: _stem(path) for path in meshes}
+    unused = set(renames) - set(stems.values())
     if unused:
         raise ConfigError(
             f"--rename names {', '.join(sorted(unused))}, which is none of the meshes "
-            f"{', '.join(path.stem for path in meshes)}."
+            f"{', '.join(stems.values())}."
         )
     sources = []
     for path in meshes:
-        number = path.stem.removeprefix("obj_")
-        obj_id = int(number) if number != path.stem and number.isdigit() else None
+        number = stems[path].removeprefix("obj_")
+        obj_id = int(number) if number != stems[path] and number.isdigit() else None
         if info_path is not None and obj_id not in infos:
             raise ConfigError(
                 f"{info_path} knows nothing about {path.name}; it describes obj_id "
                 f"{', '.join(map(str, infos))}. Name the mesh obj_000001.ply and so on."
             )
-        name = path.stem if obj_id is None else object_name(obj_id, dataset)
+        name = stems[path] if obj_id is None else object_name(obj_id, dataset)
         info = infos.get(obj_id) if obj_id is not None else None
-        sources.append(_Source(path, renames.get(path.stem, name), info))
+        sources.append(_Source(path, renames.get(stems[path], name), info))
+    names = [source.name for source in sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            f"The set defines '{twice[0]}' twice. Rename one with --rename FILE=NAME, or its file."
+        )
     return sources
+
+
+def _stem(path: Path) -> str:
+    """Name of the file, or of its folder where many files are called alike (textured.obj)."""
+    return path.resolve().parent.name if path.stem in _NAMELESS else path.stem
 
 
 def _parse_symmetries(
@@ -188,8 +274,14 @@ def _numbers(text: str) -> list[float]:
 def _check_diameter(measured_m: float, source: _Source, unit: str) -> None:
     if source.info is None:
         return
-    if not 0.9 < measured_m / source.info.diameter_m < 1.1:
-        raise ConfigError(
-            f"{source.mesh_path} read as '{unit}' has a diameter of {measured_m:g} m, "
-            f"models_info.json says {source.info.diameter_m:g} m. Give --unit mm for BOP's meshes."
-        )
+    ratio = measured_m / source.info.diameter_m
+    if 0.9 < ratio < 1.1:
+        return
+    other = {"m": "mm", "mm": "m"}[unit]
+    scale = 1e-3 if unit == "m" else 1e3
+    fits = 0.9 < ratio * scale < 1.1
+    raise ConfigError(
+        f"{source.mesh_path} read as '{unit}' has a diameter of {measured_m:g} m, "
+        f"models_info.json says {source.info.diameter_m:g} m. "
+        + (f"Give --unit {other}." if fits else "The mesh is not the one it describes.")
+    )

@@ -21,7 +21,8 @@ from heatnet_ros.config import load_yaml
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.geometry.depth import nearest_normals
 from heatnet_ros.geometry.symmetry import NO_SYMMETRY, Symmetries, rotation_about
-from heatnet_ros.mesh import Mesh, diameter, farthest_points, load_ply, sample_surface
+from heatnet_ros.keypoint_sampling import METHODS, farthest_points, sample_keypoints
+from heatnet_ros.mesh import Mesh, diameter, load_ply, sample_surface
 from heatnet_ros.types import FloatArray
 
 DIAMETER_RANGE_M = (0.005, 5.0)
@@ -34,6 +35,7 @@ class ObjectModel:
 
     keypoints_m: Kx3. surface: Nx6, points and outward unit normals spread over the surface.
     bounds_m: 2x3, lower and upper corner. mesh_path may name a file that is not there.
+    keypoint_method, keypoint_seed: how the keypoints were sampled, None where nobody noted it.
     """
 
     name: str
@@ -44,17 +46,22 @@ class ObjectModel:
     symmetries: Symmetries
     mesh_path: Path | None
     mesh_unit: str
+    keypoint_method: str | None = None
+    keypoint_seed: int | None = None
 
     @cached_property
     def keypoint_normals(self) -> FloatArray:
         """Kx3 unit normals of the surface samples nearest to the keypoints."""
         return nearest_normals(self.keypoints_m, self.surface)
 
-    def load_mesh(self) -> Mesh | None:
-        """The mesh, or None where the library names none or the file is absent."""
+    def load_mesh(self, *, with_texture: bool = True) -> Mesh | None:
+        """The mesh, or None where the library names none or the file is absent.
+
+        Without its texture a mesh loads faster; the vertex colours are there all the same.
+        """
         if self.mesh_path is None or not self.mesh_path.exists():
             return None
-        return load_ply(self.mesh_path, self.mesh_unit)
+        return load_ply(self.mesh_path, self.mesh_unit, with_texture=with_texture)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +115,7 @@ def load_objects(path: Path) -> ObjectLibrary:
 
 
 _REQUIRED = ("name", "diameter_m", "bounds_m", "keypoints_m", "surface")
-_KNOWN = (*_REQUIRED, "mesh", "unit", "symmetries")
+_KNOWN = (*_REQUIRED, "mesh", "unit", "symmetries", "keypoint_method", "keypoint_seed")
 
 
 def _parse_object(entry: Any, path: Path) -> ObjectModel:
@@ -128,11 +135,23 @@ def _parse_object(entry: Any, path: Path) -> ObjectModel:
         symmetries=_parse_symmetries(entry.get("symmetries", []), where),
         mesh_path=mesh,
         mesh_unit=str(entry.get("unit", "m")),
+        **_parse_sampling(entry, where),
     )
     if model.bounds_m.shape != (2, 3):
         raise ConfigError(f"{where}: 'bounds_m' must be 2x3, got {model.bounds_m.shape}.")
     _check_size(model, where)
     return model
+
+
+def _parse_sampling(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    method, seed = entry.get("keypoint_method"), entry.get("keypoint_seed")
+    if method is not None and method not in METHODS:
+        raise ConfigError(
+            f"{where}: keypoint_method must be {' or '.join(METHODS)}, got {method!r}."
+        )
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
+        raise ConfigError(f"{where}: keypoint_seed must be a whole number from 0, got {seed!r}.")
+    return {"keypoint_method": method, "keypoint_seed": seed}
 
 
 def _number(entry: Mapping[str, Any], key: str, where: str) -> float:
@@ -162,7 +181,7 @@ def _check_size(model: ObjectModel, where: str) -> None:
                 "Are these millimetres? Set 'unit: mm' and describe the object again "
                 "(python -m heatnet_ros keypoints)."
             )
-    mesh = model.load_mesh()
+    mesh = model.load_mesh(with_texture=False)
     if mesh is not None:
         measured, stored = (np.ptp(b, axis=0).max() for b in (mesh.bounds_m, model.bounds_m))
         if not 0.9 < measured / stored < 1.1:
@@ -212,12 +231,14 @@ def describe_object(
     symmetries: list[dict[str, Any]],
     keypoint_count: int,
     seed: int = 0,
+    method: str = "fps",
 ) -> dict[str, Any]:
-    """Make the library entry of a mesh: diameter, bounds, FPS keypoints, surface samples.
+    """Make the library entry of a mesh: diameter, bounds, keypoints, surface samples.
 
-    Deterministic from the seed. ``mesh`` is stored as given; make it relative to the library.
+    method: ``fps`` or ``cps``. Deterministic from the seed. ``mesh`` is stored as given; make it
+    relative to the library. Raises DataError for a mesh that is none, ConfigError for the method.
     """
-    mesh = load_ply(mesh_path, unit)
+    mesh = load_ply(mesh_path, unit, with_texture=False)
     dense, _ = sample_surface(mesh, 20000, seed)
     points, normals = sample_surface(mesh, 4 * SURFACE_POINTS, seed + 1)
     keep = _spread(points, SURFACE_POINTS)
@@ -228,7 +249,9 @@ def describe_object(
         "diameter_m": round(diameter(mesh.vertices_m), 6),
         "bounds_m": np.round(mesh.bounds_m, 6).tolist(),
         "symmetries": symmetries,
-        "keypoints_m": np.round(farthest_points(dense, keypoint_count), 6).tolist(),
+        "keypoint_method": method,
+        "keypoint_seed": seed,
+        "keypoints_m": np.round(sample_keypoints(dense, keypoint_count, method), 6).tolist(),
         "surface": np.round(np.hstack([points, normals])[keep], 5).tolist(),
     }
 
@@ -240,14 +263,21 @@ def _spread(points: FloatArray, count: int) -> list[int]:
     return [index[tuple(p)] for p in chosen]
 
 
+_ONE_LINE = (
+    *("mesh", "unit", "diameter_m", "bounds_m", "symmetries"),
+    *("keypoint_method", "keypoint_seed"),
+)
+
+
 def save_objects(path: Path, name: str, entries: list[dict[str, Any]]) -> None:
     """Write a library: one line per keypoint and surface sample; appears whole or not at all."""
     lines = ["# Written by `python -m heatnet_ros keypoints`. Keypoint order is a contract with"]
     lines += ["# the trained networks: never edit keypoints_m.", f"name: {name}", "objects:"]
     for entry in entries:
         lines.append(f"  - name: {entry['name']}")
-        for key in ("mesh", "unit", "diameter_m", "bounds_m", "symmetries"):
-            lines.append(f"    {key}: {entry[key]}")
+        for key in _ONE_LINE:
+            if key in entry:
+                lines.append(f"    {key}: {entry[key]}")
         for key in ("keypoints_m", "surface"):
             lines.append(f"    {key}:")
             lines += [f"      - {row}" for row in entry[key]]

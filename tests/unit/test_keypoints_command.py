@@ -68,11 +68,60 @@ def test_existing_library_is_kept_unless_forced(tmp_path: Path):
 
 def test_millimetres_read_as_metres_leave_no_file(tmp_path: Path):
     mesh, out = write_mesh(tmp_path / "brick.ply", scale=1000.0), tmp_path / "set.yaml"
-    with pytest.raises(ConfigError, match="Are these millimetres"):
-        keypoints("--name", "set", "--out", out, mesh)
+    with pytest.raises(ConfigError, match=r"140 m, expected.*Are these millimetres.*--unit mm"):
+        keypoints("--name", "set", "--out", out, "--unit", "m", mesh)
     assert [path.name for path in tmp_path.iterdir()] == ["brick.ply"]
     assert keypoints("--name", "set", "--out", out, "--unit", "mm", mesh) == 0
     assert load_objects(out)["brick"].diameter_m == pytest.approx(0.14, abs=1e-5)
+
+
+def test_metres_read_as_millimetres_get_the_right_advice(tmp_path: Path):
+    mesh, out = write_mesh(tmp_path / "brick.ply"), tmp_path / "set.yaml"
+    with pytest.raises(ConfigError, match=r"0\.00014 m.*Read as m it is 0\.14 m: give --unit m\."):
+        keypoints("--name", "set", "--out", out, "--unit", "mm", mesh)
+    assert not out.exists()
+
+
+def test_the_unit_is_found_and_said(tmp_path: Path, capsys):
+    mesh, out = write_mesh(tmp_path / "brick.ply", scale=1000.0), tmp_path / "set.yaml"
+    assert keypoints("--name", "set", "--out", out, mesh) == 0
+    said = capsys.readouterr().out
+    assert "unit mm (its diameter of 140 is an object's size only in millimetres)" in said
+    assert load_objects(out)["brick"].mesh_unit == "mm"
+
+
+def test_symmetries_are_proposed_and_taken_only_when_told(tmp_path: Path, capsys):
+    mesh = write_mesh(tmp_path / "disc.ply", "disc")
+    common = ("--name", "set", "--force", "--out", tmp_path / "set.yaml", mesh)
+    keypoints(*common)
+    said = capsys.readouterr().out
+    assert not load_objects(tmp_path / "set.yaml")["disc"].symmetries.any
+    flags = [line.split("to take it: ")[1] for line in said.splitlines() if "to take it" in line]
+    assert flags and all(flag.startswith("--symmetry disc:axis=") for flag in flags)
+    keypoints(*common, *(word for flag in flags for word in flag.split()))
+    typed = load_objects(tmp_path / "set.yaml")["disc"].symmetries
+    assert typed.axis == pytest.approx([0, 0, 1])
+    keypoints(*common, "--accept-symmetries", "--ignore-colors")
+    accepted = load_objects(tmp_path / "set.yaml")["disc"].symmetries
+    np.testing.assert_allclose(accepted.discrete, typed.discrete, atol=1e-6)
+    np.testing.assert_allclose(accepted.axis, typed.axis)
+
+
+def test_method_seed_and_count_are_stored(tmp_path: Path):
+    mesh = write_mesh(tmp_path / "brick.ply")
+    for name, options in {"a": (), "b": ("--method", "cps"), "c": ("--seed", 3)}.items():
+        keypoints("--name", "set", "--out", tmp_path / f"{name}.yaml", *options, mesh)
+    a, b, c = (load_objects(tmp_path / f"{name}.yaml") for name in "abc")
+    assert [x["brick"].keypoint_method for x in (a, b, c)] == ["fps", "cps", "fps"]
+    assert [x["brick"].keypoint_seed for x in (a, b, c)] == [0, 0, 3]
+    assert all(x["brick"].keypoints_m.shape == (50, 3) for x in (a, b, c))
+    assert len({x.keypoints_hash(["brick"]) for x in (a, b, c)}) == 3
+
+
+def test_a_mesh_named_like_any_other_is_called_after_its_folder(tmp_path: Path):
+    mesh = write_mesh(tmp_path / "025_mug" / "textured.ply")
+    keypoints("--name", "set", "--out", tmp_path / "s.yaml", mesh)
+    assert list(load_objects(tmp_path / "s.yaml").objects) == ["025_mug"]
 
 
 def write_models(folder: Path, diameter_mm: float = 140.0) -> tuple[Path, Path]:
@@ -110,10 +159,17 @@ def test_names_outside_linemod_are_the_files(tmp_path: Path):
         keypoints("--out", tmp_path / "b.yaml", *options, stranger)
 
 
+def test_the_other_unit_is_advised_where_it_fits_the_data_set(tmp_path: Path):
+    mesh, info = write_models(tmp_path / "lm", diameter_mm=140000.0)
+    options = ("--name", "lm", "--unit", "mm", "--bop-models-info", info)
+    with pytest.raises(ConfigError, match=r"says 140 m\. Give --unit m\."):
+        keypoints("--out", tmp_path / "a.yaml", *options, mesh)
+
+
 def test_diameter_must_be_that_of_the_data_set(tmp_path: Path):
     mesh, info = write_models(tmp_path / "lm", diameter_mm=250.0)
     options = ("--name", "lm", "--unit", "mm", "--bop-models-info", info)
-    with pytest.raises(ConfigError, match=r"diameter of 0\.14 m.*says 0\.25 m"):
+    with pytest.raises(ConfigError, match=r"0\.14 m.*says 0\.25 m\. The mesh is not"):
         keypoints("--out", tmp_path / "a.yaml", *options, mesh)
 
 

@@ -12,9 +12,9 @@ from heatnet_ros.errors import DataError
 from heatnet_ros.mesh import (
     Mesh,
     diameter,
-    farthest_points,
     load_ply,
     sample_surface,
+    sample_texture,
     vertex_normals,
     write_ply,
 )
@@ -90,15 +90,16 @@ def test_a_real_file_in_millimetres() -> None:
     ("old", "new", "message"),
     [
         ("ply\n", "plx\n", "not a PLY file"),
-        ("format ascii 1.0", "format binary_big_endian 1.0", "'binary_big_endian' is not supp"),
+        ("format ascii 1.0", "format binary_middle 1.0", "'binary_middle' is not one of"),
         ("end_header\n", "", "header does not end|damaged"),
         ("element face 4", "element fact 4", r"expected elements vertex and face, got \['fact'"),
         ("3 1 2 3\n", "", "damaged"),
-        ("3 1 2 3\n", "4 0 1 2 3\n", "a face has 4 corners, expected 3"),
+        ("3 1 2 3\n", "2 1 2\n", "a face has 2 corners, expected 3"),
+        ("3 1 2 3\n", "4 0 1 2\n", "damaged"),
         ("3 1 2 3\n", "3 1 2 9\n", r"outside 0\.\.3"),
         ("100 0 0\n", "100 0\n", "damaged"),
         ("100 0 0\n", "100 x 0\n", "damaged"),
-        ("100 0 0\n", "100 nan 0\n", "finite"),
+        ("100 0 0\n", "100 nan 0\n", "1 of 4 vertices are not finite"),
         ("property float z", "property float w", r"t\.ply"),
         ("element vertex 4", "element vertex four", r"t\.ply"),
         ("element vertex 4\n", "", r"t\.ply"),
@@ -159,16 +160,94 @@ def test_mesh_without_surface_is_refused() -> None:
         sample_surface(flat, 10)
 
 
-def test_farthest_points_of_a_line_are_its_ends_then_its_middle() -> None:
-    line = np.column_stack([np.linspace(0, 1, 101), np.zeros((101, 2))])
-    line = line[np.random.default_rng(0).permutation(101)]
-    chosen = farthest_points(line, 5)[:, 0]
-    assert sorted(chosen[:2]) == [0, 1]
-    assert chosen[2] == pytest.approx(0.5)
-    assert sorted(chosen[3:]) == pytest.approx([0.25, 0.75], abs=0.011)
-    with pytest.raises(DataError, match="102 points wanted, mesh has 101"):
-        farthest_points(line, 102)
-
-
 def test_diameter_of_a_box_is_its_diagonal() -> None:
     assert diameter(_cube(0.05).vertices_m) == pytest.approx(0.1 * np.sqrt(3))
+
+
+def _textured() -> Mesh:
+    """A square of four texels: red, green over blue, white."""
+    corners = np.array([[0, 0, 0], [0.1, 0, 0], [0.1, 0.1, 0], [0, 0.1, 0]])
+    faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
+    texture = np.array(
+        [[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]], np.uint8
+    )  # the first row is the top, v = 1
+    uv = np.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]])
+    colors = sample_texture(texture, uv)
+    return Mesh(corners, faces, vertex_normals(corners, faces), colors, uv, texture)
+
+
+def test_texture_coordinates_go_up() -> None:
+    expected = [[0, 0, 255], [255, 255, 255], [0, 255, 0], [255, 0, 0]]
+    mesh = _textured()
+    np.testing.assert_array_equal(mesh.colors, expected)
+    assert mesh.texture is not None and mesh.uv is not None
+    np.testing.assert_array_equal(sample_texture(mesh.texture, mesh.uv - 3.0), expected)
+    corners = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])  # the far edge does not wrap
+    np.testing.assert_array_equal(sample_texture(mesh.texture, corners), expected)
+
+
+def test_a_texture_survives_the_file(tmp_path: Path) -> None:
+    mesh = _textured()
+    write_ply(tmp_path / "t.ply", mesh)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.ply", "t.png"]
+    assert b"comment TextureFile t.png" in (tmp_path / "t.ply").read_bytes()
+    back = load_ply(tmp_path / "t.ply", "mm")
+    assert back.uv is not None
+    np.testing.assert_allclose(back.uv, mesh.uv, atol=1e-6)
+    np.testing.assert_array_equal(back.texture, mesh.texture)
+    np.testing.assert_array_equal(back.colors, mesh.colors)
+    plain = load_ply(tmp_path / "t.ply", with_texture=False)
+    assert plain.texture is None and plain.uv is None
+    np.testing.assert_array_equal(plain.colors, mesh.colors)
+
+
+@pytest.mark.parametrize("names", ["texture_u texture_v", "s t", "u v"])
+def test_colours_come_from_the_texture_where_the_file_has_none(tmp_path: Path, names: str) -> None:
+    mesh = _textured()
+    write_ply(tmp_path / "t.ply", mesh)
+    assert mesh.uv is not None
+    text = "ply\nformat ascii 1.0\ncomment TextureFile t.png\nelement vertex 4\n"
+    text += "".join(f"property float {c}\n" for c in ("x y z " + names).split())
+    text += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    rows = np.hstack([mesh.vertices_m, mesh.uv])
+    text += "".join(" ".join(map(str, row)) + "\n" for row in rows) + "4 0 1 2 3\n"
+    (tmp_path / "a.ply").write_text(text)
+    back = load_ply(tmp_path / "a.ply")
+    np.testing.assert_array_equal(back.colors, mesh.colors)
+    np.testing.assert_array_equal(back.texture, mesh.texture)
+    np.testing.assert_array_equal(back.faces, mesh.faces)
+
+
+def test_texture_coordinates_per_corner_double_the_vertices(tmp_path: Path) -> None:
+    mesh = _textured()
+    write_ply(tmp_path / "t.ply", mesh)
+    text = "ply\nformat ascii 1.0\ncomment TextureFile t.png\nelement vertex 3\n"
+    text += "".join(f"property float {c}\n" for c in "xyz")
+    text += "element face 2\nproperty list uchar int vertex_indices\n"
+    text += "property list uchar float texcoord\nend_header\n0 0 0\n1 0 0\n0 1 0\n"
+    text += "3 0 1 2 6 .1 .1 .1 .1 .1 .1\n3 2 1 0 6 .9 .9 .9 .9 .9 .9\n"
+    (tmp_path / "c.ply").write_text(text)
+    back = load_ply(tmp_path / "c.ply")
+    assert len(back.vertices_m) == 6
+    np.testing.assert_array_equal(back.colors[back.faces[0]], [[0, 0, 255]] * 3)
+    np.testing.assert_array_equal(back.colors[back.faces[1]], [[0, 255, 0]] * 3)
+    np.testing.assert_array_equal(back.vertices_m[back.faces[1]], [[0, 1, 0], [1, 0, 0], [0, 0, 0]])
+
+
+def test_a_texture_that_is_missing_or_no_image_is_named(tmp_path: Path) -> None:
+    write_ply(tmp_path / "t.ply", _textured())
+    (tmp_path / "t.png").write_text("no image")
+    with pytest.raises(DataError, match=r"t\.ply.*t\.png is not an image"):
+        load_ply(tmp_path / "t.ply")
+    (tmp_path / "t.png").unlink()
+    with pytest.raises(DataError, match=r"t\.ply.*its texture .*t\.png is missing"):
+        load_ply(tmp_path / "t.ply")
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    mesh = _textured()
+    parts = (mesh.vertices_m, mesh.faces, mesh.normals, mesh.colors)
+    with pytest.raises(DataError, match="uv: expected finite 4x2"):
+        Mesh(*parts, np.zeros((3, 2)), mesh.texture)
+    with pytest.raises(DataError, match=r"texture: expected HxWx3 with uv.*without uv"):
+        Mesh(*parts, None, mesh.texture)

@@ -97,6 +97,24 @@ def test_description_is_repeatable(described: list[dict[str, Any]]) -> None:
     assert other["keypoints_m"] != described[0]["keypoints_m"]
 
 
+def test_libraries_without_a_sampling_note_still_load(
+    tmp_path: Path, entries: list[dict[str, Any]]
+) -> None:
+    assert (entries[0]["keypoint_method"], entries[0]["keypoint_seed"]) == ("fps", 0)
+    for entry in entries:
+        del entry["keypoint_method"], entry["keypoint_seed"]
+    mug = load_objects(_write(tmp_path, entries))["mug"]
+    assert mug.keypoint_method is None and mug.keypoint_seed is None
+
+
+# what the networks in models/ were trained for
+DEMO_HASH = "a697e4456d316871303bf4aec677ce4b926f1bf6809301136f298819ac1825dd"
+
+
+def test_the_hash_of_the_demo_library_never_changes(demo: ObjectLibrary) -> None:
+    assert demo.keypoints_hash(list(demo.objects)) == DEMO_HASH
+
+
 def test_unknown_object_names_the_known_ones(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
     library = load_objects(_write(tmp_path, entries))
     with pytest.raises(ConfigError, match=r"'cup' is not in .*set\.yaml.*mug, connector"):
@@ -176,6 +194,9 @@ def test_a_mesh_with_the_wrong_unit(
         ({"keypoints_m": [["a", 0, 0]] * 12}, "'keypoints_m' is not a table of numbers"),
         ({"bounds_m": [[0, 0, 0]] * 3}, "'bounds_m'"),
         ({"diameter_m": "wide"}, "'mug'.*diameter_m"),
+        ({"keypoint_method": "random"}, "keypoint_method must be fps or cps, got 'random'"),
+        ({"keypoint_seed": -1}, "keypoint_seed must be a whole number from 0, got -1"),
+        ({"keypoint_seed": "one"}, "keypoint_seed must be a whole number"),
         ({"symmetries": [{"axis": [0, 0, 1]}]}, r"symmetry \{'axis': \[0, 0, 1\]\} is not under"),
         ({"symmetries": [{"axis": [0, 0], "fold": 2}]}, "is not understood"),
         ({"symmetries": [5]}, "is not understood"),
@@ -241,6 +262,7 @@ def test_the_hash_is_that_of_names_keypoints_and_symmetries(
     moved = copy.deepcopy(keypoints)
     moved[3][1] += 1e-6
     assert changed() == original
+    assert changed(keypoint_method="cps", keypoint_seed=7) == original
     assert changed(surface=entries[0]["surface"][:20]) == original
     assert changed(diameter_m=entries[0]["diameter_m"] * 1.01) == original
     assert changed(keypoints_m=moved) != original
