@@ -31,6 +31,26 @@ COMMANDS = {
         "heatnet_ros.keypoints_command",
         "describe your own meshes as an object library (diameter, symmetries, keypoints)",
     ),
+    "synthesize": Command(
+        "heatnet_ros.datasets.synthesize",
+        "render training and test images of an object library, in the BOP layout",
+    ),
+    "train": Command(
+        "heatnet_ros.train_command",
+        "train the detector or HeatNet; interrupted, the same command continues",
+    ),
+    "export": Command(
+        "heatnet_ros.export_command",
+        "turn a trained run into a model folder, if it computes the same as the network",
+    ),
+    "evaluate": Command(
+        "heatnet_ros.evaluate_command",
+        "measure the node's pipeline on a data set: ADD(-S), 2D projection, BOP's metrics, mAP",
+    ),
+    "download": Command(
+        "heatnet_ros.datasets.download",
+        "fetch public BOP data sets such as lm, lmo and ycbv; resumes, verifies, unpacks",
+    ),
 }
 
 _DESCRIPTION = """\

@@ -1,4 +1,4 @@
-"""Accuracy of a network on held-out rendered crops: keypoint error and pose error by PnP."""
+"""Accuracy of a network on held-out crops: keypoint error and pose error by PnP."""
 
 from __future__ import annotations
 
@@ -41,8 +41,10 @@ def evaluate_crops(
             )
             for i in picks
         ]
-        heatmaps = _run(deployed, samples, crops["object"][list(picks)])
+        heatmaps, learned = _run(deployed, samples, crops["object"][list(picks)])
         points, confidence = decode_heatmaps(heatmaps, net.config.stride, "dark")
+        if learned is not None:
+            confidence = learned
         for row, i in enumerate(picks):
             name = names[int(crops["object"][i])]
             truth = samples[row][2]
@@ -61,17 +63,21 @@ def evaluate_crops(
     }
 
 
-def _run(deployed: DeployedHeatNet, samples: list[Any], index: np.ndarray) -> np.ndarray:
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        return (
-            deployed(
-                torch.from_numpy(np.stack([s[0] for s in samples])),
-                torch.from_numpy(index),
-                torch.from_numpy(np.stack([s[1] for s in samples])),
-            )
-            .float()
-            .numpy()
-        )
+def _run(
+    deployed: DeployedHeatNet, samples: list[Any], index: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Heatmaps NxKxhxw and, where the network learned it, confidence NxK."""
+    device = next(deployed.parameters()).device
+    inputs = (
+        torch.from_numpy(np.stack([s[0] for s in samples])),
+        torch.from_numpy(index),
+        torch.from_numpy(np.stack([s[1] for s in samples])),
+    )
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+        found = deployed(*(tensor.to(device) for tensor in inputs))
+    heatmaps, confidence = found if isinstance(found, tuple) else (found, None)
+    learned = None if confidence is None else confidence.float().cpu().numpy().astype(np.float64)
+    return heatmaps.float().cpu().numpy(), learned
 
 
 def _pose_hits(
@@ -88,9 +94,21 @@ def _pose_hits(
     return bool(error < 0.1 * model.diameter_m)
 
 
-def summarize(scores: dict[str, dict[str, float]]) -> str:
-    """One line for a log."""
-    return "  ".join(
-        f"{name} {s['keypoint_px']:.2f}px {100 * s['recall_add_01d']:.0f}%"
-        for name, s in scores.items()
-    )
+def mean_scores(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Mean over the objects that have crops; objects count equally, as in the literature."""
+    present = [entry for entry in scores.values() if entry["crops"]]
+    return {
+        key: float(np.mean([entry[key] for entry in present])) if present else float("nan")
+        for key in ("keypoint_px", "recall_add_01d")
+    }
+
+
+def list_numbers(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Names and numbers for a log: the means first, then each object's."""
+    rows = {"mean": mean_scores(scores), **scores}
+    return {
+        f"{name}_{short}": round(row[key], digits)
+        for name, row in rows.items()
+        for short, key, digits in (("px", "keypoint_px", 2), ("recall", "recall_add_01d", 3))
+        if np.isfinite(row[key])
+    }

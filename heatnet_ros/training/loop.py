@@ -1,92 +1,242 @@
-"""The training loop, from top to bottom, for every network: resume, steps, checkpoints, scores."""
+"""The training loop, from top to bottom, for every network: resume, steps, checkpoints, scores.
+
+One process or several (``torchrun``): each sees its own share of every batch, gradients are
+averaged, the first process writes. Everything random in a step comes from (seed, step, rank), so a
+run that was killed at any moment continues from its checkpoint with exactly the steps that an
+unbroken run takes.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from heatnet_ros.config import build_config, load_yaml
+from heatnet_ros.errors import ConfigError, DataError
+from heatnet_ros.training.batches import MakeBatch, NumberedBatches, Position, load_batches
+from heatnet_ros.training.pretrained import start_from
+from heatnet_ros.training.ranks import Place, choose_precision, joined
+from heatnet_ros.training.run_config import Config, RunConfig, add_run_arguments, read_config
+from heatnet_ros.training.run_log import RunLog
+from heatnet_ros.training.schedule import learning_rate_at
+from heatnet_ros.training.weights import Average, restore, save
 
-CHECKPOINT_EVERY_S = 150
-SAY_EVERY_STEPS = 20
-
-Config = TypeVar("Config")
+SCORED_ON_THE_WAY = 256
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """What differs between networks.
 
-    batches: given a seed, an endless stream. loss_of: batch -> scalar, called under no autocast.
-    rate_at: progress 0..1 -> learning rate. score: number of held-out samples, 0 for all -> text.
-    state: entries of the checkpoint that describe the network.
+    net: on any device; the loop moves it. make_batch: (indices of training samples, random
+    generator, samples seen before) -> batch, a nest of tensors; it runs in loader processes.
+    size: number of training samples. loss_of: batch on the run's device -> scalar; called under
+    the run's autocast, so what needs float32 must ask for it. score: number of held-out samples,
+    0 for all -> text or names and numbers; the net is on the run's device. state: entries of the
+    checkpoint that describe the network; a run continues only where they are the same. clip:
+    largest norm of the gradient. rate_at: progress 0..1 -> learning rate, instead of the training
+    file's schedule.
     """
 
-    net: torch.nn.Module
-    batches: Callable[[int], Iterable[Any]]
+    net: nn.Module
+    make_batch: MakeBatch
+    size: int
     loss_of: Callable[[Any], torch.Tensor]
-    rate_at: Callable[[float], float]
-    score: Callable[[int], str]
+    score: Callable[[int], str | Mapping[str, Any]]
     state: dict[str, Any]
     clip: float
+    rate_at: Callable[[float], float] | None = None
 
 
-def run(task: Task, config: Any, out: Path) -> None:
-    """Train or continue; writes ``checkpoint.pt`` every few minutes and at the end ``final.pt``.
+def run(task: Task, config: RunConfig, out: Path) -> None:
+    """Train or continue; writes ``checkpoint.pt`` now and then and at the end ``final.pt``.
 
-    config: has samples, batch, learning_rate, weight_decay, init and seed.
+    Raises ConfigError, ModelError (weights that don't fit, a loss that is no number) and DataError
+    (full disk; the checkpoint before is then whole).
     """
-    out.mkdir(parents=True, exist_ok=True)
-    net, checkpoint = task.net, out / "checkpoint.pt"
-    optimizer = torch.optim.AdamW(
-        net.parameters(), config.learning_rate, weight_decay=config.weight_decay
-    )
-    seen = _resume(net, optimizer, checkpoint)
-    if not seen and config.init:
-        start_from(net, config.init)
-    started_s, started_at, saved_s = time.monotonic(), seen, time.monotonic()
-    losses: list[float] = []
-    net.train()
-    for batch in task.batches(config.seed + seen):
-        if seen >= config.samples:
+    with joined(config.device) as place:
+        check_shares(config, place)
+        _train(_Run(task, config, out, place))
+
+
+def check_shares(config: RunConfig, place: Place) -> None:
+    """Raise ConfigError where a batch cannot be shared evenly among the processes."""
+    if config.batch % place.world:
+        raise ConfigError(
+            f"batch: expected a multiple of the {place.world} processes, got {config.batch}."
+        )
+
+
+def _train(run: _Run) -> None:
+    task, config, checkpoint = run.task, run.config, run.out / "checkpoint.pt"
+    rate_at = task.rate_at or (lambda progress: learning_rate_at(progress, config))
+    log = RunLog(run.out, run.seen, config.tensorboard) if run.place.first else None
+    saved_s = scored_s = time.monotonic()
+    done = run.progress()
+    for batch in _open_batches(run) if done < 1 else ():
+        rate = rate_at(done)
+        loss = run.step(batch, rate)
+        done = run.progress()
+        if log is not None:
+            log.step(run.seen, loss, rate, min(done, 1.0), run.spent_s(), last=done >= 1)
+            now_s = time.monotonic()
+            if done < 1 and now_s - saved_s >= config.checkpoint_s:
+                log.check_loss(run.seen)
+                run.save(checkpoint)
+                saved_s = time.monotonic()
+            if done < 1 and now_s - scored_s >= config.score_s:
+                log.score(run.seen, run.score(SCORED_ON_THE_WAY))
+                scored_s = time.monotonic()
+        if done >= 1:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = task.rate_at(seen / config.samples)
-        loss = task.loss_of(batch)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), task.clip)
-        optimizer.step()
-        seen += config.batch
-        losses.append(loss.item())
-        if len(losses) % SAY_EVERY_STEPS == 0 or seen >= config.samples:
-            rate = (seen - started_at) / (time.monotonic() - started_s)
-            minutes = max(config.samples - seen, 0) / rate / 60
-            said = f"{seen}/{config.samples}  loss {np.mean(losses[-50:]):.4f}"
-            print(f"{said}  {rate:.0f} samples/s  {minutes:.0f} min left", flush=True)
-        if time.monotonic() - saved_s > CHECKPOINT_EVERY_S:
-            _save(checkpoint, task, config, seen, optimizer)
-            print(f"  held out: {task.score(256)}", flush=True)
-            saved_s = time.monotonic()
-    _save(checkpoint, task, config, seen, optimizer)
-    _save(out / "final.pt", task, config, seen)
-    print(f"held out: {task.score(0)}", flush=True)
+    if log is not None:
+        run.save(checkpoint)
+        run.save(run.out / "final.pt", resumable=False)
+        log.score(run.seen, run.score(0))
+        log.close()
+    run.place.wait()
+
+
+class _Run:
+    """A network in training: its optimiser, its average, and how far it is."""
+
+    def __init__(self, task: Task, config: RunConfig, out: Path, place: Place) -> None:
+        self.task, self.config, self.out, self.place = task, config, out, place
+        self.net = task.net.to(place.device)
+        self.precision = choose_precision(config.precision, place.device)
+        self.optimizer = build_optimizer(self.net, config)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self.precision == torch.float16)
+        self.average = Average(self.net, config.ema)
+        _make_folder(out)
+        self.seen, self.before_s = restore(
+            out / "checkpoint.pt", task.state, self.net, self.optimizer, self.scaler, self.average
+        )
+        if not self.seen and config.init:
+            start_from(self.net, config.init, config.init_depth)
+            self.average = Average(self.net, config.ema)
+        self.samples = config.count_samples(task.size)
+        self.started_s = time.monotonic()
+        self.step_loss = _wrap(task, place)
+        self.net.train()
+
+    def spent_s(self) -> float:
+        """Seconds of training, those before an interruption included."""
+        return self.before_s + time.monotonic() - self.started_s
+
+    def progress(self) -> float:
+        """Part of the run that is done, by samples or by time, whichever is nearer to its end."""
+        if not self.config.minutes:
+            return self.seen / self.samples
+        spent_s = self.place.agree(self.spent_s())
+        return max(self.seen / self.samples, spent_s / (60 * self.config.minutes))
+
+    def step(self, batch: Any, rate: float) -> torch.Tensor:
+        """One optimiser step; returns the detached loss, which is not yet waited for."""
+        device, precision = self.place.device, self.precision
+        _seed_step(self.config.seed, self.seen // self.config.batch, self.place.rank)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(device.type, precision, enabled=precision is not None):
+            loss = self.step_loss(_to_device(batch, device))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.net.parameters(), self.task.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.average.update(self.net)
+        self.seen += self.config.batch
+        return loss.detach()
+
+    def save(self, path: Path, resumable: bool = True) -> None:
+        """Write the weights and, where a run is to continue from them, all it needs for that."""
+        entries = {
+            "seen": self.seen,
+            "seconds": self.spent_s(),
+            "config": dataclasses.asdict(self.config),
+            **self.task.state,
+            **_provenance(),
+        }
+        optimizing = (self.optimizer, self.scaler) if resumable else None
+        save(path, self.net, self.average, entries, optimizing)
+
+    def score(self, count: int) -> str | Mapping[str, Any]:
+        """What held-out samples give with the weights that are kept."""
+        with self.average.applied(self.net):
+            found = self.task.score(count)
+        self.net.train()
+        return found
+
+
+def build_optimizer(net: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
+    """Adam (the paper's Table 1) or AdamW."""
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
+    return kind(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"Folder {out} of the run cannot be made: {error.strerror}. Give another --out."
+        ) from error
+
+
+class _Step(nn.Module):
+    """Batch -> loss as one module, so that DistributedDataParallel sees the whole step."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.net, self.loss_of = task.net, task.loss_of
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        return self.loss_of(batch)
+
+
+def _wrap(task: Task, place: Place) -> nn.Module:
+    step = _Step(task)
+    return step if place.world == 1 else DistributedDataParallel(step)
+
+
+def _open_batches(run: _Run) -> Iterable[Any]:
+    task, config, place = run.task, run.config, run.place
+    position = Position(run.seen // config.batch, place.rank, place.world)
+    stream = NumberedBatches(task.make_batch, task.size, config.batch, config.seed, position)
+    return load_batches(stream, config.workers, pin=place.device.type == "cuda")
+
+
+def _seed_step(seed: int, step: int, rank: int) -> None:
+    """Dropout and other noise of a step depend on nothing that came before."""
+    words = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
+    torch.manual_seed(int(words[0] >> 1))
+
+
+def _to_device(batch: Any, device: torch.device) -> Any:
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: _to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(_to_device(value, device) for value in batch)
+    return batch
 
 
 def _provenance() -> dict[str, str]:
     """The command that trains and the commit of the code."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = f"python -m {module.name}" if module else Path(sys.argv[0]).name
+    name = module.name.removesuffix(".__main__") if module else ""
+    program = f"python -m {name}" if name else Path(sys.argv[0]).name
     return {"command": " ".join([program, *sys.argv[1:]]), "commit": describe_commit()}
 
 
@@ -101,52 +251,11 @@ def describe_commit() -> str:
     return done.stdout.strip()
 
 
-def _resume(net: torch.nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> int:
-    """Samples seen by the checkpoint that was loaded, 0 without one."""
-    if not checkpoint.exists():
-        return 0
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    net.load_state_dict(state["net"])
-    optimizer.load_state_dict(state["optimizer"])
-    print(f"continuing after {state['seen']} samples", flush=True)
-    return int(state["seen"])
-
-
-def start_from(net: torch.nn.Module, path: str) -> None:
-    """Copy every weight whose name and shape fit (the head never does for other objects)."""
-    source = torch.load(path, map_location="cpu", weights_only=True)["net"]
-    own = net.state_dict()
-    fitting = {k: v for k, v in source.items() if k in own and own[k].shape == v.shape}
-    net.load_state_dict(fitting, strict=False)
-    print(f"started from {path}: {len(fitting)} of {len(own)} tensors fit", flush=True)
-
-
-def _save(
-    path: Path,
-    task: Task,
-    config: Any,
-    seen: int,
-    optimizer: torch.optim.Optimizer | None = None,
-) -> None:
-    """Write a checkpoint; it appears whole or not at all."""
-    state = {"net": task.net.state_dict(), "seen": seen, "config": dataclasses.asdict(config)}
-    if optimizer is not None:
-        state["optimizer"] = optimizer.state_dict()
-    part = path.with_suffix(".part")
-    torch.save(state | task.state | _provenance(), part)
-    os.replace(part, path)
-
-
 def read_command(
     description: str | None, kind: type[Config], arguments: list[str] | None
 ) -> tuple[Config, Path]:
     """Command line of a training: its config and the folder of the run."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--config", type=Path, required=True, help=f"YAML: {kind.__name__}")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--samples", type=int, help="samples in all, instead of the file's")
+    add_run_arguments(parser)
     args = parser.parse_args(arguments)
-    config = build_config(kind, load_yaml(args.config, "Training file"), str(args.config))
-    if args.samples:
-        config = dataclasses.replace(config, samples=args.samples)  # type: ignore[type-var]
-    return config, args.out
+    return read_config(args, kind), args.out

@@ -1,58 +1,51 @@
-"""Train YOLOv10 on rendered frames: ultralytics' network and loss, our own loop.
+"""Train YOLOv10: ultralytics' network and loss, our own loop.
 
-``python -m heatnet_ros.training.train_yolo --config config/train/demo_yolo.yaml --out
-runs/demo_yolo``. The loop is our own because ultralytics' trainer has no bfloat16 on CPUs, which
-halves the time, and no resume within an epoch. Interrupted, the same command continues.
+``python -m heatnet_ros train --config config/train/demo_yolo.yaml --out runs/demo_yolo``. The loop
+is our own because ultralytics' trainer has no bfloat16 on CPUs, which halves the time, and no
+resume within an epoch.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from heatnet_ros.config import option
 from heatnet_ros.objects import load_objects
 from heatnet_ros.training import loop
 from heatnet_ros.training.frames import (
-    INPUT_HW,
-    FrameBatches,
+    frame_batch,
     frame_sample,
     index_boxes,
+    input_size,
     load_frames,
 )
+from heatnet_ros.training.ranks import choose_device
+from heatnet_ros.training.run_config import RunConfig
+from heatnet_ros.training.schedule import learning_rate_at
 from heatnet_ros.training.yolo import DeployedYolo, build_yolo, to_float
 
 UPDATES = 100
 CLIP = 10.0
+SCORE_THRESHOLD, SCORE_IOU = 0.4, 0.7
 
 
 @dataclass(frozen=True)
-class YoloTrainConfig:
-    """One detector training. samples: frames seen in all. init: a checkpoint, or ''."""
+class YoloTrainConfig(RunConfig):
+    """One detector training; a sample is a frame."""
 
-    objects_file: str = ""
-    data: str = ""
-    size: str = "n"
-    samples: int = 60_000
-    batch: int = 16
-    learning_rate: float = 2e-3
-    weight_decay: float = 5e-4
-    warmup: float = 0.05
-    hue: float = 0.02
-    validation_shards: int = 2
-    init: str = ""
-    seed: int = 0
-
-
-def learning_rate_at(progress: float, config: YoloTrainConfig) -> float:
-    """Linear warm-up, then a cosine to a hundredth; progress 0..1."""
-    warm = min(1.0, progress / config.warmup + 0.02)
-    return float(config.learning_rate * warm * (0.505 + 0.495 * np.cos(np.pi * progress)))
+    size: str = option("n", "Size of YOLOv10", choices=("n", "s", "m", "b", "l", "x"))
+    samples: int = option(60_000, "Frames to see in all", low=1)
+    batch: int = option(16, "Frames of a step, over all processes together", low=1)
+    weight_decay: float = option(5e-4, "Weight decay", low=0.0)
+    hue: float = option(0.02, "Largest change of hue, as a part of the circle", low=0.0, high=0.5)
+    frame_px: int = option(320, "Width of the frames that a data set is cut to", low=64, high=4096)
 
 
 def build_task(config: YoloTrainConfig) -> loop.Task:
@@ -60,15 +53,12 @@ def build_task(config: YoloTrainConfig) -> loop.Task:
     torch.manual_seed(config.seed)
     names = list(load_objects(Path(config.objects_file)).objects)
     model: Any = build_yolo(len(names), config.size, UPDATES)
+    # the loss keeps tensors where the network is when it is made
+    model = model.to(choose_device(config.device))
+    model.criterion = model.init_criterion()
     held_out = index_boxes(load_frames(Path(config.data), 0, config.validation_shards))
     data = index_boxes(load_frames(Path(config.data), config.validation_shards, None))
     print(f"{len(data['frames'])} frames, {len(held_out['frames'])} held out", flush=True)
-
-    def batches(seed: int) -> Iterable[Any]:
-        stream = FrameBatches(data, config.batch, config.hue, seed)
-        return torch.utils.data.DataLoader(
-            stream, batch_size=None, num_workers=1, prefetch_factor=4
-        )
 
     def rate_at(progress: float) -> float:
         while model.criterion.updates < progress * UPDATES:  # shifts weight to the one-to-one head
@@ -77,17 +67,20 @@ def build_task(config: YoloTrainConfig) -> loop.Task:
 
     def loss_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         image = batch["img"].permute(0, 3, 1, 2).float() / 255.0
-        with torch.autocast("cpu", torch.bfloat16):
-            predictions = model(image.contiguous(memory_format=torch.channels_last))
-        return model.criterion(to_float(predictions), batch)[0].sum()
+        predictions = to_float(model(image.contiguous(memory_format=torch.channels_last)))
+        with torch.autocast(image.device.type, enabled=False):
+            loss = model.criterion(predictions, batch)[0].sum()
+        # ultralytics' loss grows with its batch: the whole one counts, not this process's share
+        return loss * (config.batch / len(image))
 
     return loop.Task(
         net=model,
-        batches=batches,
+        make_batch=partial(frame_batch, data, config.hue),
+        size=len(data["frames"]),
         loss_of=loss_of,
         rate_at=rate_at,
-        score=lambda limit: str(evaluate_frames(model, held_out, limit)),
-        state={"input_hw": list(INPUT_HW)},
+        score=lambda limit: evaluate_frames(model, held_out, limit),
+        state={"input_hw": list(input_size(data))},
         clip=CLIP,
     )
 
@@ -97,22 +90,21 @@ def train(config: YoloTrainConfig, out: Path) -> None:
     loop.run(build_task(config), config, out)
 
 
-def evaluate_frames(
-    model: Any, data: dict[str, Any], limit: int = 0, threshold: float = 0.4, iou: float = 0.7
-) -> dict[str, float]:
+def evaluate_frames(model: Any, data: dict[str, Any], limit: int = 0) -> dict[str, float]:
     """Recall and precision of boxes at IoU 0.7 and score 0.4 on held-out frames."""
     deployed = DeployedYolo(model).eval()
+    device = next(model.parameters()).device
     hits = wanted = given = 0
     count = min(limit or len(data["frames"]), len(data["frames"]))
     for i in range(count):
         image, truth = frame_sample(data, i, None, 0.0)
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            rows = deployed(torch.from_numpy(image[None]))[0].float().numpy()
-        rows = rows[rows[:, 4] >= threshold]
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+            rows = deployed(torch.from_numpy(image[None]).to(device))[0].float().cpu().numpy()
+        rows = rows[rows[:, 4] >= SCORE_THRESHOLD]
         given, wanted = given + len(rows), wanted + len(truth)
         for box in truth:
             same = rows[rows[:, 5] == box[0]]
-            hits += bool(len(same)) and bool((_iou(same[:, :4], box[1:]) >= iou).any())
+            hits += bool(len(same)) and bool((_iou(same[:, :4], box[1:]) >= SCORE_IOU).any())
     model.train()
     return {
         "frames": count,

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is in the train extra (make t
 onnx = pytest.importorskip("onnx", reason="onnx is in the train extra (make test-train)")
 
 from heatnet_ros.config import EngineConfig, EstimatorConfig  # noqa: E402
+from heatnet_ros.datasets.crop_cache import CacheOptions, ensure_cache  # noqa: E402
 from heatnet_ros.engines import load_engine  # noqa: E402
 from heatnet_ros.errors import ModelError  # noqa: E402
 from heatnet_ros.estimators.heatnet import HeatNetEstimator  # noqa: E402
@@ -36,17 +37,15 @@ def data(tmp_path_factory) -> Path:
     In one process Mesa's LLVM and triton's or OpenVINO's libraries crash each other.
     """
     out = tmp_path_factory.mktemp("data")
-    settings = out / "scenes.yaml"
-    settings.write_text(f"objects_file: {DEMO}\nscenes: 18\nscenes_per_shard: 6\nseed: 3\n")
-    command = [sys.executable, "-m", "heatnet_ros.datasets.synthetic", "--workers", "1"]
+    command = [sys.executable, "-m", "heatnet_ros", "synthesize", "--objects", str(DEMO)]
     done = subprocess.run(
-        [*command, "--scenes-file", str(settings), "--out", str(out)],
+        [*command, "--out", str(out), "--images", "240", "--seed", "3", "--workers", "2"],
         cwd=DEMO.parents[2], capture_output=True, text=True,
     )  # fmt: skip
     if "No off-screen OpenGL" in done.stderr:
         pytest.skip(f"off-screen OpenGL cannot be had here: {done.stderr[-300:]}")
     assert done.returncode == 0, done.stderr
-    return out
+    return ensure_cache(out, "train", load_objects(DEMO), CacheOptions())
 
 
 def export_as_a_command(run: Path, out: Path) -> None:

@@ -1,0 +1,55 @@
+"""``python -m heatnet_ros export``: a training run -> a model folder that the node runs.
+
+Needs the training extra (torch, onnx), which is imported only when the command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from pathlib import Path
+
+from heatnet_ros.errors import ConfigError
+
+_NEEDED = ("torch", "onnx", "openvino", "onnxruntime")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of the subcommand."""
+    parser.add_argument("--run", required=True, type=Path, help="folder of a training run")
+    parser.add_argument("--out", required=True, type=Path, help="model folder to write or replace")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "fp16"),
+        default="fp32",
+        help="arithmetic of the graph; fp16 is for GPUs (fp32)",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("fp16", "fp32"),
+        default="fp16",
+        help="how weights are stored; fp16 halves the file, its cost is measured (fp16)",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="BOP_FOLDER",
+        help="check on crops of these real images too, for instance data/lmo",
+    )
+    parser.add_argument("--split", default="test", help="split of --images (test)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export. Raises ConfigError without the training extra, else what ``training.export`` does."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"export needs {', '.join(missing)}, which the run time does without and which is not "
+            "installed. Install the training extra: pip install 'heatnet_ros[train]'."
+        )
+    from heatnet_ros.training.export import ExportOptions, export
+    from heatnet_ros.training.export_samples import RealImages
+
+    images = RealImages(args.images, args.split) if args.images is not None else None
+    export(args.run, args.out, ExportOptions(args.precision, args.weights, images))
+    return 0

@@ -1,0 +1,147 @@
+"""What an export is checked on: held-out rendered data, and real images where they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heatnet_ros.datasets.bop import BopImage, BopScene
+from heatnet_ros.datasets.open import open_dataset
+from heatnet_ros.errors import DataError
+from heatnet_ros.estimators.heatnet import MIN_VALID_DEPTH
+from heatnet_ros.estimators.heatnet_input import encode_depth
+from heatnet_ros.geometry.camera import crop_around_box, fit_letterbox
+from heatnet_ros.objects import ObjectLibrary, ObjectModel
+from heatnet_ros.training.crops import crop_sample
+from heatnet_ros.training.frames import frame_sample
+from heatnet_ros.training.heatnet import HeatNetConfig
+
+HELD_OUT = 64
+REAL = 96
+MIN_VISIBLE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One network input. feed: tensor name -> array with a batch of one. origin: for the record."""
+
+    feed: dict[str, np.ndarray]
+    origin: str
+
+
+@dataclass(frozen=True, eq=False)
+class CropSample(Sample):
+    """A crop. warp: 2x3, pixels of the image that K describes -> crop pixels."""
+
+    warp: np.ndarray
+    K: np.ndarray
+    model: ObjectModel
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """A data set's split, such as ``lmo`` and ``test``."""
+
+    dataset: Path
+    split: str
+
+
+def held_out_crops(
+    crops: Mapping[str, Any], library: ObjectLibrary, config: HeatNetConfig, margin: float
+) -> list[CropSample]:
+    """Crops that the training did not see, spread over all there are."""
+    models = list(library.objects.values())
+    diameters = [model.diameter_m for model in models]
+    rng = np.random.default_rng(0)
+    samples = []
+    for i in _spread(len(crops["object"]), HELD_OUT):
+        index = int(crops["object"][i])
+        rgb, depth, _, warp = crop_sample(
+            dict(crops), i, diameters, config.crop_px, margin, None, rng, config.rgbd
+        )
+        feed = _crop_feed(rgb, index, depth if config.rgbd else None)
+        samples.append(CropSample(feed, "held out", warp, crops["K"][i], models[index]))
+    return samples
+
+
+def real_crops(
+    images: RealImages, library: ObjectLibrary, config: HeatNetConfig, margin: float
+) -> list[CropSample]:
+    """Crops around the true boxes of real images, cut as the estimator does.
+
+    Raises DataError when the split shows none of the library's objects.
+    """
+    names = list(library.objects)
+    wanted = [
+        (image, names.index(name), truth.bbox_xyxy_px)
+        for image, scene in _images(images)
+        for truth in image.truths
+        if (name := scene.name_of(truth.obj_id)) in names
+        and truth.bbox_xyxy_px is not None
+        and (truth.visible_fraction or 0.0) >= MIN_VISIBLE
+    ]
+    samples = []
+    for i in _spread(len(wanted), REAL):
+        image, index, box = wanted[i]
+        model = library[names[index]]
+        frame = image.load_frame()
+        crop = crop_around_box(box, config.crop_px, margin)
+        depth = None
+        if config.rgbd:
+            if frame.depth_m is None:
+                continue
+            depth_m = np.asarray(crop.warp(frame.depth_m, nearest=True), np.float32)
+            if np.mean(np.isfinite(depth_m) & (depth_m > 0)) < MIN_VALID_DEPTH:
+                continue
+            depth = encode_depth(depth_m, model.diameter_m)
+        offset = crop.to_crop(np.zeros(2))
+        warp = np.column_stack([crop.scale * np.eye(2), offset])
+        feed = _crop_feed(np.asarray(crop.warp(frame.rgb), np.uint8), index, depth)
+        samples.append(CropSample(feed, "real", warp, frame.K, model))
+    if not samples:
+        needs = " with depth" if config.rgbd else ""
+        raise DataError(
+            f"{images.dataset / images.split} shows none of {', '.join(names)} in an image with "
+            f"true poses and boxes{needs}. Give another data set, or leave --images out."
+        )
+    return samples
+
+
+def held_out_frames(data: Mapping[str, Any]) -> list[Sample]:
+    """Frames that the training did not see, as the detector takes them."""
+    return [
+        Sample({"image": frame_sample(dict(data), i, None, 0.0)[0][None]}, "held out")
+        for i in _spread(len(data["frames"]), HELD_OUT)
+    ]
+
+
+def real_frames(images: RealImages, input_hw: tuple[int, int]) -> list[Sample]:
+    """Whole real images, letterboxed as the detector does."""
+    found = [image for image, _ in _images(images)]
+    samples = []
+    for i in _spread(len(found), HELD_OUT):
+        rgb = found[i].load_frame().rgb
+        image = fit_letterbox(rgb.shape[:2], input_hw).apply(rgb)
+        samples.append(Sample({"image": image[None]}, "real"))
+    return samples
+
+
+def _images(images: RealImages) -> Iterator[tuple[BopImage, BopScene]]:
+    """Every image of the split, with its scene."""
+    for scene in open_dataset(images.dataset, images.split):
+        for image in scene.images:
+            yield image, scene
+
+
+def _crop_feed(rgb: np.ndarray, index: int, depth: np.ndarray | None) -> dict[str, np.ndarray]:
+    feed = {"rgb": rgb[None], "object_index": np.array([index], np.int64)}
+    return feed if depth is None else feed | {"depth": depth[None].astype(np.float32)}
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Up to ``wanted`` indices below ``count``, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)).tolist()

@@ -1,0 +1,98 @@
+"""Writing ``models/<name>/`` so that a reader never sees one export's network with another's words.
+
+The network's file carries its sha256 in its name, and the manifest names it: replacing the manifest
+is the one step that changes a model. Killed before it, the old model stands whole; killed after
+it, the new one does, and what is left over is removed by the next export.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from heatnet_ros.errors import DataError
+
+HEADER = "# Written by `python -m heatnet_ros export`; do not edit.\n"
+# what an export may leave in a model folder; everything else there is the user's
+_OWN_FILES = ("model.onnx", "model-" + "[0-9a-f]" * 12 + ".onnx", "*.part")
+
+
+@contextmanager
+def staging_folder(out: Path) -> Iterator[Path]:
+    """An empty folder beside ``out`` for files that are not yet accepted; removed at the end.
+
+    Raises DataError when it cannot be made.
+    """
+    folder = out.absolute().with_name(f".{out.absolute().name}.part")
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise _not_written(folder, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all. Raises DataError (full disk, no right)."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):  # the first failure is the one to tell
+            part.unlink(missing_ok=True)
+        raise _not_written(path, error) from error
+
+
+def write_model_folder(out: Path, network: bytes, entries: dict[str, Any]) -> Path:
+    """Make ``out`` hold this network and manifest; returns the network's path.
+
+    entries: the manifest's, but for ``onnx_file`` and ``onnx_sha256``. Raises DataError when the
+    files cannot be written; the folder then holds the model that it held before.
+    """
+    digest = hashlib.sha256(network).hexdigest()
+    name = f"model-{digest[:12]}.onnx"
+    text = HEADER + yaml.safe_dump(
+        entries | {"onnx_file": name, "onnx_sha256": digest}, sort_keys=False
+    )
+    existed = out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(out, error) from error
+    same_network = (out / name).exists()
+    try:
+        write_bytes(out / name, network)
+        write_bytes(out / "manifest.yaml", text.encode())
+    except DataError:
+        if not same_network:
+            (out / name).unlink(missing_ok=True)
+        if not existed:
+            out.rmdir()
+        raise
+    for pattern in _OWN_FILES:
+        for path in out.glob(pattern):
+            if path.name != name:
+                with suppress(OSError):  # what stays is in nobody's way: the manifest is written
+                    path.unlink()
+    return out / name
+
+
+def _not_written(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{path} cannot be written: {error.strerror}. Expected a writable folder with room for the "
+        "model (twice its size). Make room or give another --out, and run the same command again."
+    )

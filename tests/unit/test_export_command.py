@@ -1,0 +1,29 @@
+import argparse
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from heatnet_ros import export_command
+from heatnet_ros.errors import ConfigError
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    export_command.add_arguments(parser)
+    return parser.parse_args([*words])
+
+
+def test_defaults_are_float32_arithmetic_on_float16_weights() -> None:
+    args = parse("--run", "runs/a", "--out", "models/a")
+    assert (args.run, args.out) == (Path("runs/a"), Path("models/a"))
+    assert (args.precision, args.weights, args.images) == ("fp32", "fp16", None)
+
+
+def test_without_the_training_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "torch" else found(name)
+    )
+    with pytest.raises(ConfigError, match=r"needs torch,.*pip install 'heatnet_ros\[train\]'"):
+        export_command.run(parse("--run", "runs/a", "--out", "models/a"))

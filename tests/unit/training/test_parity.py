@@ -1,0 +1,168 @@
+"""What the parity check measures, on heatmaps and images whose answer is known."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="torch is in the train extra (make test-train)")
+
+from heatnet_ros.errors import DataError, ModelError  # noqa: E402
+from heatnet_ros.estimators.heatnet import encode_heatmaps  # noqa: E402
+from heatnet_ros.geometry.camera import project  # noqa: E402
+from heatnet_ros.geometry.se3 import exp_so3, make_transform, transform  # noqa: E402
+from heatnet_ros.objects import load_objects  # noqa: E402
+from heatnet_ros.resources import find_resource  # noqa: E402
+from heatnet_ros.training.export_samples import CropSample, RealImages, real_crops  # noqa: E402
+from heatnet_ros.training.heatnet import HeatNetConfig  # noqa: E402
+from heatnet_ros.training.parity import (  # noqa: E402
+    PARITY,
+    Limits,
+    compare_boxes,
+    compare_keypoints,
+    find_ambiguous,
+    require,
+)
+
+pytestmark = pytest.mark.train
+LIBRARY = load_objects(find_resource("config/objects/demo.yaml", "Object library"))
+MUG = LIBRARY["mug"]
+SIDE, STRIDE, SIGMA = 160, 4, 1.2
+K = np.array([[600.0, 0, 79.5], [0, 600, 79.5], [0, 0, 1]])
+R = exp_so3(np.array([2.2, 0.4, 0.3]))
+T_CAMERA_MUG = make_transform(R, np.array([0.0, 0.0, 0.8]) - R @ MUG.bounds_m.mean(axis=0))
+MUG_PX = project(transform(T_CAMERA_MUG, MUG.keypoints_m), K)
+SAMPLE = CropSample({}, "held out", np.eye(2, 3), K, MUG)
+
+
+def heatmaps(points_px: np.ndarray) -> dict[str, np.ndarray]:
+    cells = (SIDE // STRIDE, SIDE // STRIDE)
+    return {"heatmaps": encode_heatmaps(points_px, cells, STRIDE, SIGMA)[None]}
+
+
+def compare(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict[str, float]:
+    return compare_keypoints([before], [after], [SAMPLE], STRIDE)
+
+
+def test_equal_networks_differ_by_nothing():
+    found = compare(heatmaps(MUG_PX), heatmaps(MUG_PX))
+    assert found["keypoints"] == len(MUG_PX) and found["poses"] == 1
+    assert found["max_px"] == found["max_pose_mm"] == found["ambiguous_keypoints"] == 0
+    require(found, PARITY, "It", "")
+
+
+def test_one_moved_keypoint_is_the_largest_difference():
+    moved = MUG_PX.copy()
+    moved[3, 0] += 0.2
+    found = compare(heatmaps(MUG_PX), heatmaps(moved))
+    assert found["max_px"] == pytest.approx(0.2, abs=0.01)
+    with pytest.raises(ModelError, match=r"max_px 0\.2\S* \(allowed 0\.1\)"):
+        require(found, Limits(max_px=0.1), "It", "")
+
+
+def test_a_nearer_object_moves_the_pose_by_a_known_length():
+    center = MUG_PX.mean(axis=0)
+    # 1 % larger in the picture is 1 % nearer
+    found = compare(heatmaps(MUG_PX), heatmaps(center + 1.01 * (MUG_PX - center)))
+    assert found["max_pose_mm"] == pytest.approx(8.0, rel=0.1)
+    assert found["max_add_mm"] == pytest.approx(8.0, rel=0.1)
+    with pytest.raises(ModelError, match=r"max_pose_mm .*\(allowed 0\.1\)"):
+        require(found, Limits(max_pose_mm=0.1), "It", "")
+
+
+def test_a_pose_that_is_lost_differs_by_infinity():
+    lost = {"heatmaps": np.zeros_like(heatmaps(MUG_PX)["heatmaps"])}
+    assert compare(heatmaps(MUG_PX), lost)["max_pose_mm"] == np.inf
+
+
+def test_two_equal_peaks_are_ambiguous_two_different_ones_and_neighbours_are_not():
+    one, other = np.array([[40.0, 40.0]]), np.array([[100.0, 90.0]])
+    first, second = heatmaps(one)["heatmaps"][0], heatmaps(other)["heatmaps"][0]
+    second *= first.max() / second.max()
+    between = heatmaps(np.array([[41.5, 41.5]]))["heatmaps"][0]  # four pixels share the maximum
+    maps = np.concatenate([first, first + 0.995 * second, first + 0.95 * second, between])
+    assert find_ambiguous(maps).tolist() == [False, True, False, False]
+
+
+def test_ambiguous_keypoints_are_told_and_too_many_are_refused():
+    after = heatmaps(MUG_PX)
+    before = {"heatmaps": after["heatmaps"].copy()}
+    second = heatmaps(np.full_like(MUG_PX, 12.0))["heatmaps"][0, 0]
+    height = before["heatmaps"][0, 0].max() / second.max()
+    before["heatmaps"][0, 0] += 0.998 * height * second
+    after["heatmaps"][0, 0] += 1.002 * height * second
+    found = compare(before, after)
+    assert found["ambiguous_keypoints"] == 1 and found["ambiguous_max_px"] > 20
+    assert found["max_px"] < 0.01 and found["max_pose_mm"] < 0.01
+    require(found, Limits(max_px=0.1, max_ambiguous=0.1), "It", "")
+    with pytest.raises(ModelError, match="max_ambiguous"):
+        require(found, Limits(max_px=0.1, max_ambiguous=0.01), "It", "")
+
+
+def test_numbers_that_are_none_are_refused():
+    with pytest.raises(ModelError, match="max_heatmap inf"):
+        broken = {"heatmaps": np.full_like(heatmaps(MUG_PX)["heatmaps"], np.nan)}
+        require(compare(heatmaps(MUG_PX), broken), PARITY, "It", "")
+    with pytest.raises(ModelError, match="max_px nan"):
+        require({"max_px": float("nan")}, Limits(max_px=0.1), "It", "")
+
+
+def test_boxes_are_compared_with_the_nearest_of_their_class():
+    rows = np.array([[0, 0, 9, 9, 0.9, 1], [5, 5, 8, 8, 0.8, 0], [1, 1, 3, 3, 0.1, 0]], np.float32)
+    other = rows[::-1].copy()
+    other[2, 2] += 0.25
+    found = compare_boxes([{"detections": rows[None]}], [{"detections": other[None]}])
+    assert found["boxes"] == 2 and found["max_px"] == pytest.approx(0.25)
+    other[:, 5] = 0
+    found = compare_boxes([{"detections": rows[None]}], [{"detections": other[None]}])
+    assert found["max_px"] == np.inf
+
+
+def write_dataset(folder: Path, obj_name: str) -> None:
+    """One image with a white dot where the mug's first keypoint is."""
+    scene = folder / "test" / "000001"
+    for name in ("rgb", "depth"):
+        (scene / name).mkdir(parents=True)
+    center = np.array([400.0, 200.0])
+    camera = K.copy()
+    camera[:2, 2] = center
+    x, y = np.rint(project(transform(T_CAMERA_MUG, MUG.keypoints_m[:1]), camera)[0]).astype(int)
+    image = np.zeros((480, 640, 3), np.uint8)
+    image[y - 1 : y + 2, x - 1 : x + 2] = 255
+    cv2.imwrite(str(scene / "rgb" / "000000.png"), image)
+    cv2.imwrite(str(scene / "depth" / "000000.png"), np.full((480, 640), 800, np.uint16))
+    R, t = T_CAMERA_MUG[:3, :3].ravel().tolist(), (1e3 * T_CAMERA_MUG[:3, 3]).tolist()
+    truth = {"obj_id": 1, "cam_R_m2c": R, "cam_t_m2c": t}
+    box = {"bbox_visib": [330, 130, 140, 140], "visib_fract": 0.9}
+    for name, content in (
+        ("scene_camera", {"cam_K": camera.ravel().tolist(), "depth_scale": 1.0}),
+        ("scene_gt", [truth]),
+        ("scene_gt_info", [box]),
+    ):
+        (scene / f"{name}.json").write_text(json.dumps({"0": content}))
+    (folder / "models").mkdir()
+    (folder / "models" / "models_info.json").write_text(json.dumps({"1": {"name": obj_name}}))
+
+
+def test_real_crops_lie_where_the_truth_projects(tmp_path):
+    write_dataset(tmp_path / "mine", "mug")
+    config = HeatNetConfig(len(LIBRARY.objects), len(MUG.keypoints_m), crop_px=128)
+    (sample,) = real_crops(RealImages(tmp_path / "mine", "test"), LIBRARY, config, 1.3)
+    assert sample.origin == "real" and sample.model is MUG
+    assert sample.feed["object_index"].tolist() == [list(LIBRARY.objects).index("mug")]
+    assert sample.feed["depth"].shape == (1, 2, 128, 128) and sample.feed["depth"][0, 1].all()
+    keypoint = project(transform(T_CAMERA_MUG, MUG.keypoints_m[:1]), sample.K)[0]
+    expected = sample.warp[:, :2] @ keypoint + sample.warp[:, 2]
+    weight = sample.feed["rgb"][0, ..., 0].astype(float)
+    ys, xs = np.mgrid[:128, :128]
+    centroid = np.array([(xs * weight).sum(), (ys * weight).sum()]) / weight.sum()
+    np.testing.assert_allclose(centroid, expected, atol=0.6)  # the dot sits on whole pixels
+
+
+def test_images_without_the_objects_are_refused(tmp_path):
+    write_dataset(tmp_path / "mine", "teapot")
+    config = HeatNetConfig(len(LIBRARY.objects), len(MUG.keypoints_m), crop_px=128)
+    with pytest.raises(DataError, match="shows none of bracket, valve, mug"):
+        real_crops(RealImages(tmp_path / "mine", "test"), LIBRARY, config, 1.3)
