@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from heatnet_ros.config import PipelineConfig
-from heatnet_ros.datasets.bop import BopResult, object_id, write_results
+from heatnet_ros.datasets.bop import object_id, write_results
 from heatnet_ros.errors import ConfigError, DataError
-from heatnet_ros.evaluate import Scorer, build_report, format_table
+from heatnet_ros.evaluate import Scorer
+from heatnet_ros.evaluation_models import EvaluationModels
+from heatnet_ros.evaluation_report import build_report, format_table
 from heatnet_ros.objects import ObjectLibrary
-from heatnet_ros.overlay import draw_poses, draw_rejections
 from heatnet_ros.params_file import load_params
 from heatnet_ros.pipeline import Pipeline, load_pipeline
-from heatnet_ros.predict_inputs import InputImage, InputSet, list_bop_inputs, list_file_inputs
+from heatnet_ros.predict_inputs import InputSet, list_bop_inputs, list_file_inputs
+from heatnet_ros.prediction import (
+    Prediction,
+    describe_prediction,
+    list_bop_results,
+    write_json,
+    write_overlay,
+)
 from heatnet_ros.progress import Progress
 from heatnet_ros.resources import find_resource
-from heatnet_ros.types import Detection, Frame, PipelineResult, PoseEstimate, Rejection
 
 PipelineLoader = Callable[[PipelineConfig], Pipeline]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What one image gave."""
-
-    image: InputImage
-    result: PipelineResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,25 +70,28 @@ def run(args: argparse.Namespace, load: PipelineLoader = load_pipeline) -> int:
     config = load_params(find_resource(args.params, "Parameter file"))
     inputs = _list_inputs(args)
     pipeline = load(config)
-    obj_ids = number_objects(pipeline.library, inputs.dataset)
+    obj_ids = number_objects(pipeline.library, inputs)
     with_depth = sum(image.has_depth for image in inputs.images)
     if not args.json:
         engines = ", ".join(f"{role}: {engine}" for role, engine in pipeline.engines.items())
         print(f"{len(inputs.images)} images, {with_depth} with depth; {engines}", flush=True)
     pipeline.warm_up(with_depth=with_depth > 0)
-    scorer = Scorer(pipeline.library)
-    predictions = _predict_all(pipeline, inputs, args.out, scorer)
+    models = EvaluationModels(pipeline.library, inputs.folder, obj_ids)
+    scorer = Scorer(pipeline.library.objects, models.load)
+    predictions, failures = _predict_all(pipeline, inputs, args.out, scorer)
+    times_s = [prediction.total_s for prediction in predictions]
     summary: dict[str, Any] = {
         "images": len(predictions),
         "images_with_depth": with_depth,
+        "failures": failures,
         "poses": sum(len(p.result.poses) for p in predictions),
         "rejected": sum(len(p.result.rejected) for p in predictions),
-        "median_time_s": float(np.median([_total_s(p.result) for p in predictions])),
+        "median_time_s": float(np.median(times_s)),
         "engines": pipeline.engines,
     }
-    scores = scorer.summarize()
+    evaluation = scorer.summarize()
     if inputs.has_truth:
-        summary["score"] = build_report(scores)
+        summary["score"] = build_report(evaluation)
     document = {
         "params_file": str(args.params),
         "objects_file": str(pipeline.library.path),
@@ -97,77 +99,40 @@ def run(args: argparse.Namespace, load: PipelineLoader = load_pipeline) -> int:
         "summary": summary,
         "predictions": [describe_prediction(p) for p in predictions],
     }
-    (args.out / "poses.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-    write_results(args.out / _results_name(inputs), _bop_results(predictions, obj_ids))
+    write_json(args.out / "poses.json", document)
+    write_results(args.out / results_name(inputs), list_bop_results(predictions, obj_ids))
     if args.json:
         print(json.dumps(summary, indent=1, allow_nan=False))
-        return 0
-    if inputs.has_truth:
-        print(format_table(scores))
+    else:
+        if inputs.has_truth:
+            print(format_table(evaluation))
+        _print_summary(summary, predictions, args.out)
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _print_summary(
+    summary: Mapping[str, Any], predictions: Sequence[Prediction], out: Path
+) -> None:
     reasons = Counter(str(r.reason) for p in predictions for r in p.result.rejected)
     why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     print(
         f"{summary['poses']} poses, {summary['rejected']} rejected{f' ({why})' if why else ''}, "
-        f"{summary['median_time_s'] * 1e3:.0f} ms an image (median); written to {args.out}"
+        f"{summary['median_time_s'] * 1e3:.0f} ms an image (median); written to {out}"
     )
-    return 0
 
 
-def number_objects(library: ObjectLibrary, dataset: str) -> dict[str, int]:
+def number_objects(library: ObjectLibrary, inputs: InputSet) -> dict[str, int]:
     """BOP ids of the library's objects; without a data set their places in the library, from 1.
 
     Raises DataError when an object cannot be of this data set.
     """
-    if dataset:
-        return {name: object_id(name, dataset) for name in library.objects}
+    if inputs.dataset:
+        return {
+            name: object_id(name, inputs.dataset, inputs.object_names) for name in library.objects
+        }
     return {name: place for place, name in enumerate(library.objects, start=1)}
-
-
-def describe_prediction(prediction: Prediction) -> dict[str, Any]:
-    """JSON form of one image; units are in the key names."""
-    image, result = prediction.image, prediction.result
-    return {
-        "image": str(image.path),
-        "name": image.name,
-        "scene_id": image.scene_id,
-        "image_id": image.image_id,
-        "has_depth": image.has_depth,
-        "poses": [_describe_pose(pose) for pose in result.poses],
-        "rejected": [_describe_rejection(rejection) for rejection in result.rejected],
-        "timings_s": result.timings_s,
-        "engines": result.engines,
-    }
-
-
-def _describe_pose(pose: PoseEstimate) -> dict[str, Any]:
-    covariance = None if pose.covariance is None else pose.covariance.tolist()
-    return {
-        "object": pose.object_id,
-        "instance": pose.instance,
-        "T_camera_object_m": pose.T_camera_object.tolist(),
-        "score": pose.score,
-        "covariance_m_rad": covariance,
-        "inlier_ratio": pose.inlier_ratio,
-        "reprojection_crop_px": pose.reprojection_px,
-        "depth_error_m": pose.depth_error_m,
-        "source": pose.source,
-        "detection": _describe_detection(pose.detection),
-    }
-
-
-def _describe_rejection(rejection: Rejection) -> dict[str, Any]:
-    return {
-        "object": rejection.object_id,
-        "reason": rejection.reason.value,
-        "detail": rejection.detail,
-        "detection": _describe_detection(rejection.detection),
-    }
-
-
-def _describe_detection(detection: Detection | None) -> dict[str, Any] | None:
-    if detection is None:
-        return None
-    return {"bbox_xyxy_px": list(detection.bbox_xyxy_px), "score": detection.score}
 
 
 def _list_inputs(args: argparse.Namespace) -> InputSet:
@@ -185,55 +150,40 @@ def _list_inputs(args: argparse.Namespace) -> InputSet:
             f"{args.input} is a BOP data set with its own calibration and depth. Leave out --camera"
             " and --depth."
         )
-    return InputSet(inputs.images[: args.limit], inputs.dataset, inputs.split, inputs.has_truth)
+    return replace(inputs, images=inputs.images[: args.limit])
 
 
 def _predict_all(
     pipeline: Pipeline, inputs: InputSet, out: Path, scorer: Scorer
-) -> list[Prediction]:
+) -> tuple[list[Prediction], list[str]]:
+    """Run on every image; what cannot be read is reported, and the others go on.
+
+    Raises DataError where none can be read.
+    """
     overlays = out / "overlays"
     overlays.mkdir(parents=True, exist_ok=True)
     progress = Progress("predict", len(inputs.images))
-    predictions = []
+    predictions, failures = [], []
     for image in inputs.images:
-        frame = image.load_frame()
+        try:
+            frame = image.load_frame()
+        except DataError as error:
+            failures.append(str(error))
+            progress.step(f"{image.name}: {error}")
+            continue
         pipeline.reset()  # the images are no sequence: no pose is carried over
         result = pipeline.run(frame)
-        _write_overlay(overlays / f"{image.name}.png", frame, result, pipeline.library)
-        scorer.add(result, image.truths, frame.K)
+        write_overlay(overlays / f"{image.name}.png", frame, result, pipeline.library)
+        if inputs.has_truth:
+            scorer.add(result, image.describe_truth(frame))
         predictions.append(Prediction(image, result))
         progress.step(f"{image.name}: {len(result.poses)} poses")
-    return predictions
+    if not predictions:
+        others = len(failures) - 1
+        raise DataError(failures[0] + (f" So it is with {others} other images." if others else ""))
+    return predictions, failures
 
 
-def _write_overlay(
-    path: Path, frame: Frame, result: PipelineResult, library: ObjectLibrary
-) -> None:
-    drawn = draw_rejections(frame.rgb, result.rejected)
-    drawn = draw_poses(drawn, frame.K, frame.distortion, result.poses, library)
-    if not cv2.imwrite(str(path), np.ascontiguousarray(drawn[:, :, ::-1])):
-        raise DataError(f"Overlay {path} cannot be written. Check the folder and the disk space.")
-
-
-def _bop_results(predictions: list[Prediction], obj_ids: dict[str, int]) -> list[BopResult]:
-    return [
-        BopResult(
-            prediction.image.scene_id,
-            prediction.image.image_id,
-            obj_ids[pose.object_id],
-            pose.score,
-            pose.T_camera_object,
-            _total_s(prediction.result),
-        )
-        for prediction in predictions
-        for pose in prediction.result.poses
-    ]
-
-
-def _total_s(result: PipelineResult) -> float:
-    return sum(result.timings_s.values())
-
-
-def _results_name(inputs: InputSet) -> str:
+def results_name(inputs: InputSet) -> str:
     """BOP reads method, data set and split from the file's name."""
     return f"heatnet-ros_{inputs.dataset}-{inputs.split}.csv" if inputs.dataset else "poses.csv"

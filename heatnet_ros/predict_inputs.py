@@ -1,9 +1,10 @@
-"""What ``predict`` runs on: an image, a folder of images, a BOP scene or a BOP split."""
+"""What ``predict`` and ``evaluate`` run on: images, a folder of them, a BOP scene or a split."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from heatnet_ros.datasets.bop import (
@@ -13,7 +14,6 @@ from heatnet_ros.datasets.bop import (
     load_scene,
     load_split,
     load_targets,
-    object_name,
 )
 from heatnet_ros.datasets.images import (
     CameraFile,
@@ -22,14 +22,18 @@ from heatnet_ros.datasets.images import (
     load_depth_m,
     load_rgb,
 )
+from heatnet_ros.datasets.open import open_dataset
 from heatnet_ros.errors import ConfigError, DataError
-from heatnet_ros.evaluate import TruePose
+from heatnet_ros.evaluate import ImageTruth, TruePose
 from heatnet_ros.types import Frame
 
 
 @dataclass(frozen=True, eq=False)
 class InputImage:
-    """One image to run on: read by ``load_frame``; ``name`` is unique among the inputs."""
+    """One image to run on: read by ``load_frame``; ``name`` is unique among the inputs.
+
+    targets: object -> instances to find, where a targets file says it.
+    """
 
     name: str
     path: Path
@@ -38,45 +42,118 @@ class InputImage:
     has_depth: bool
     load_frame: Callable[[], Frame]
     truths: tuple[TruePose, ...] = ()
+    targets: Mapping[str, int] | None = None
+
+    def describe_truth(self, frame: Frame) -> ImageTruth:
+        """What the image, read as ``frame``, really shows."""
+        width = frame.size_hw[1]
+        return ImageTruth(self.name, frame.K, width, self.truths, self.targets, frame.depth_m)
 
 
 @dataclass(frozen=True, eq=False)
 class InputSet:
-    """All inputs. dataset and split: of BOP, else empty."""
+    """All inputs. dataset and split: of BOP, else empty. folder: the data set's.
+
+    object_names: what the data set calls its objects, see ``bop.load_object_names``.
+    """
 
     images: tuple[InputImage, ...]
     dataset: str = ""
     split: str = ""
     has_truth: bool = False
+    folder: Path | None = None
+    object_names: Mapping[int, str] = field(default_factory=dict)
 
 
 def list_bop_inputs(folder: Path, targets: Path | None) -> InputSet | None:
     """Inputs of a BOP scene or split, or None where the folder is neither.
 
-    ``targets``: a BOP targets file; only its images are taken.
+    ``targets``: a BOP targets file; only its images are taken and only its objects asked for.
     """
     if is_scene(folder):
         scenes = [load_scene(folder)]
-        split = folder.resolve().parent.name
+        split = folder.resolve().parent
     elif folder.is_dir() and any(is_scene(child) for child in folder.iterdir()):
         scenes = load_split(folder)
-        split = folder.resolve().name
+        split = folder.resolve()
     else:
         return None
-    images = [_bop_input(image, scene) for scene in scenes for image in scene.images]
-    if targets is not None:
-        wanted = {(target.scene_id, target.image_id) for target in load_targets(targets)}
-        images = [image for image in images if (image.scene_id, image.image_id) in wanted]
+    images = _bop_inputs(scenes, targets)
     if not images:
         raise DataError(f"{folder} has no image (of the targets). Check the folder and --targets.")
+    return _build_set(scenes, images, split.name, split.parent)
+
+
+def list_split_inputs(folder: Path, split: str) -> InputSet:
+    """Inputs of a split of a data set with ground truth, BOP or Linemod_preprocessed.
+
+    Its ``test_targets_bop19.json``, where there is one, says what has to be found; else it is
+    every instance visible to a tenth. Raises DataError without truth or when an image is missing.
+    """
+    scenes = open_dataset(folder, split)
+    path = folder / f"{split.split('_')[0]}_targets_bop19.json"
+    targets = path if path.is_file() else None
+    images = _bop_inputs(scenes, targets)
+    if targets is not None:
+        asked = {(target.scene_id, target.image_id) for target in load_targets(targets)}
+        lacking = sorted(asked - {(image.scene_id, image.image_id) for image in images})
+        if lacking:
+            raise DataError(
+                f"{targets} asks for {len(asked)} images, {len(lacking)} of them are not in "
+                f"{folder / split}, the first is scene {lacking[0][0]}, image {lacking[0][1]}. "
+                "Download the data set again."
+            )
+    if not images or not all(scene.has_truth for scene in scenes):
+        raise DataError(
+            f"Split '{split}' of {folder} has {len(images)} images and "
+            f"{'all' if all(s.has_truth for s in scenes) else 'not all'} ground truth; nothing can "
+            "be measured. Choose a split with scene_gt.json in every scene."
+        )
+    missing = [image.path for image in images if not image.path.is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(images)} images of {folder} are missing, the first is "
+            f"{missing[0]}. Download the data set again."
+        )
+    return _build_set(scenes, images, split, folder)
+
+
+def _build_set(
+    scenes: Sequence[BopScene], images: Sequence[InputImage], split: str, folder: Path
+) -> InputSet:
     has_truth = any(scene.has_truth for scene in scenes)
-    return InputSet(tuple(images), scenes[0].dataset, split, has_truth)
+    names = {obj_id: name for scene in scenes for obj_id, name in scene.object_names.items()}
+    return InputSet(tuple(images), scenes[0].dataset, split, has_truth, folder, names)
+
+
+def _bop_inputs(scenes: Sequence[BopScene], targets: Path | None) -> list[InputImage]:
+    """All images, or with a targets file those it names, with what it asks for."""
+    images = {
+        (image.scene_id, image.image_id): (_bop_input(image, scene), scene)
+        for scene in scenes
+        for image in scene.images
+    }
+    if targets is None:
+        return [image for image, _ in images.values()]
+    wanted: dict[tuple[int, int], dict[str, int]] = defaultdict(dict)
+    for target in load_targets(targets):
+        place = (target.scene_id, target.image_id)
+        if place in images:
+            wanted[place][images[place][1].name_of(target.obj_id)] = target.count
+    return [
+        replace(image, targets=wanted[place])
+        for place, (image, _) in images.items()
+        if place in wanted
+    ]
 
 
 def _bop_input(image: BopImage, scene: BopScene) -> InputImage:
     truths = tuple(
         TruePose(
-            object_name(truth.obj_id, scene.dataset), truth.T_camera_object, truth.visible_fraction
+            scene.name_of(truth.obj_id),
+            truth.T_camera_object,
+            truth.visible_fraction,
+            truth.bbox_xyxy_px,
         )
         for truth in image.truths
     )

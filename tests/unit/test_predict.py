@@ -127,11 +127,11 @@ def test_bop_scene_is_scored(scene: Path, world: World, params: Path, tmp_path: 
     assert predict(world, params, scene, "--out", out, "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     objects = summary["score"]["objects"]
-    assert objects["wedge"]["recall_add_01d"] == 1.0
+    assert objects["wedge"]["add_01d"] == 1.0
     assert objects["wedge"]["median_error_mm"] < 2.0
-    assert objects["disc"]["recall_projection_5px"] == 1.0
+    assert objects["disc"]["proj_5px"] == 1.0
     assert (objects["brick"]["targets"], objects["brick"]["found"]) == (1, 0)
-    assert summary["score"]["recall_add_01d"] == pytest.approx(2 / 3)
+    assert summary["score"]["mean"]["add_01d"] == pytest.approx(2 / 3)
     with (out / "heatnet-ros_lm-test.csv").open() as file:
         row = next(csv.DictReader(file))
     assert (row["scene_id"], row["im_id"], row["obj_id"]) == ("4", "7", "1")
@@ -161,6 +161,29 @@ def test_objects_of_another_data_set_are_refused(
     monkeypatch.setattr(bop, "LINEMOD_NAMES", {1: "wedge"})
     with pytest.raises(DataError, match="Object 'brick' has no id in BOP data set 'lm'"):
         predict(world, params, scene, "--out", tmp_path / "out")
+
+
+def test_a_damaged_image_is_reported_and_the_others_go_on(
+    world: World, params: Path, tmp_path: Path, capsys
+):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a", "b", "c"):
+        write_pair(world, folder / "rgb" / f"{name}.png", folder / "depth" / f"{name}.png")
+    (folder / "rgb" / "b.png").write_bytes((folder / "rgb" / "b.png").read_bytes()[:99])
+    assert predict(world, params, folder, "--camera", CAMERA, "--out", out) == 1
+    document = json.loads((out / "poses.json").read_text())
+    assert [entry["name"] for entry in document["predictions"]] == ["a", "c"]
+    assert len(document["predictions"][1]["poses"]) == 2
+    (failure,) = document["summary"]["failures"]
+    assert "b.png cannot be decoded" in failure
+    assert f"error: {failure}" in capsys.readouterr().err
+
+
+def test_nothing_but_damaged_images(world: World, params: Path, tmp_path: Path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"a\.png cannot be decoded.*with 1 other"):
+        predict(world, params, tmp_path, "--camera", CAMERA, "--out", tmp_path / "out")
 
 
 def test_camera_is_never_guessed(world: World, params: Path, tmp_path: Path):
