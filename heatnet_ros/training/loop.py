@@ -24,6 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.training.batches import MakeBatch, NumberedBatches, Position, load_batches
+from heatnet_ros.training.muon import Muon
 from heatnet_ros.training.pretrained import start_from
 from heatnet_ros.training.ranks import Place, choose_precision, joined
 from heatnet_ros.training.run_config import Config, RunConfig, add_run_arguments, read_config
@@ -114,7 +115,7 @@ class _Run:
         self.task, self.config, self.out, self.place = task, config, out, place
         self.net = task.net.to(place.device)
         self.precision = choose_precision(config.precision, place.device)
-        self.optimizer = build_optimizer(self.net, config)
+        self.optimizer = build_optimizer(self.net, config, self.precision)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.precision == torch.float16)
         self.average = Average(self.net, config.ema)
         _make_folder(out)
@@ -178,8 +179,13 @@ class _Run:
         return found
 
 
-def build_optimizer(net: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
-    """Adam (the paper's Table 1) or AdamW."""
+def build_optimizer(
+    net: nn.Module, config: RunConfig, precision: torch.dtype | None = None
+) -> torch.optim.Optimizer:
+    """Adam (the paper's Table 1), AdamW, or Muon for convolutions with AdamW for the rest."""
+    if config.optimizer == "muon":
+        dtype = torch.bfloat16 if precision == torch.bfloat16 else torch.float32
+        return Muon(net.parameters(), config.learning_rate, config.weight_decay, dtype)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     return kind(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
 

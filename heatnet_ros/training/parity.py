@@ -114,8 +114,8 @@ def compare_keypoints(
 def compare_boxes(expected: Sequence[Outputs], got: Sequence[Outputs]) -> dict[str, float]:
     """Differences of boxes that are sure, from the nearest box of the same class, input pixels.
 
-    Outputs: ``detections`` 1xMx6. A box that is not found again differs by infinity. max_confidence:
-    of the scores of such boxes, and of all scores in their order.
+    Outputs: ``detections`` 1xMx6. A box that is not found again differs by infinity.
+    max_confidence: of the scores of such boxes, and of all scores in their order.
     """
     distances, scores = [], [0.0]
     for before, after in zip(expected, got, strict=True):

@@ -37,7 +37,7 @@ class RunConfig:
     epochs: float = option(0.0, "Passes over the data instead of ``samples``; 0: samples", low=0.0)
     minutes: float = option(0.0, "End after so many minutes of training; 0: no limit", low=0.0)
     batch: int = option(64, "Samples of a step, over all processes together", low=1)
-    optimizer: str = option("adamw", "Optimiser", choices=("adam", "adamw"))
+    optimizer: str = option("adamw", "Optimiser", choices=("adam", "adamw", "muon"))
     learning_rate: float = option(2e-3, "Highest learning rate", low=0.0)
     weight_decay: float = option(1e-4, "Weight decay", low=0.0)
     schedule: str = option("cosine", "Curve of the learning rate", choices=SCHEDULES)
