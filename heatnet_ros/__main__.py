@@ -65,8 +65,19 @@ examples:
   python -m heatnet_ros demo --seconds 20
   python -m heatnet_ros predict photo.png --depth depth.png --camera 615,615,320,240 \\
       --params config/pose_demo.yaml
+  python -m heatnet_ros onboard bracket.ply housing.stl --name parts --budget 60m
+  ros2 launch heatnet_ros pose.launch.py params_file:=config/pose_parts.yaml   (with ROS 2)
+
+what onboard does, step by step:
   python -m heatnet_ros keypoints bracket.ply --name parts --out config/objects/parts.yaml
-  ros2 launch heatnet_ros pose.launch.py params_file:=my_pose.yaml      (with ROS 2 installed)
+  python -m heatnet_ros synthesize --objects config/objects/parts.yaml --out data/parts \\
+      --split train --images 4000
+  python -m heatnet_ros train --config config/train/parts_heatnet.yaml --out runs/parts_heatnet
+  python -m heatnet_ros export --run runs/parts_heatnet --out models/parts_heatnet
+  python -m heatnet_ros evaluate --dataset data/parts --split test --params config/pose_parts.yaml
+
+public data sets:
+  python -m heatnet_ros download lmo --out data
 
 `python -m heatnet_ros COMMAND --help` explains a command."""
 

@@ -33,8 +33,8 @@ LAMP_DISTANCE_M = 2.2
 # radius by distance: below 0.05 shadows are as sharp as in the sun, above 0.4 they hardly show
 LAMP_SIZE_RANGE = (0.05, 0.4)
 METALLIC_SHARE = 0.1
-EXPOSURE_RANGE = (0.10, 0.28)
-CONTRAST_RANGE = (0.9, 1.35)
+EXPOSURE_RANGE = (0.07, 0.22)
+CONTRAST_RANGE = (0.95, 1.5)
 _ROULETTE_DEPTH = 4
 _GUIDE_SAMPLES = 4
 _INSTALL = "pip install 'heatnet_ros[pathtrace]'"

@@ -20,7 +20,9 @@ def test_defaults_are_float32_arithmetic_on_float16_weights() -> None:
     assert (args.precision, args.weights, args.images) == ("fp32", "fp16", None)
 
 
-def test_without_the_training_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_training_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "torch" else found(name)

@@ -24,8 +24,12 @@ from heatnet_ros.objects import load_objects  # noqa: E402
 from heatnet_ros.resources import find_resource  # noqa: E402
 from heatnet_ros.training import export, parity  # noqa: E402
 from heatnet_ros.training.checkpoint import load_checkpoint  # noqa: E402
-from heatnet_ros.training.heatnet import PRESETS, DeployedHeatNet, HeatNet  # noqa: E402
-from heatnet_ros.training.heatnet import HeatNetConfig  # noqa: E402
+from heatnet_ros.training.heatnet import (  # noqa: E402
+    PRESETS,
+    DeployedHeatNet,
+    HeatNet,
+    HeatNetConfig,
+)
 from heatnet_ros.training.onnx_graph import fuse_batchnorm, round_weights  # noqa: E402
 from heatnet_ros.types import Detection, Frame  # noqa: E402
 
@@ -297,7 +301,7 @@ def test_a_checkpoint_that_runs_code_is_refused(tmp_path, run):
     written = tmp_path / "written"
     state = torch.load(run / "final.pt", weights_only=True) | {"extra": WritesAFile(written)}
     torch.save(state, trap / "final.pt")
-    with pytest.raises(ModelError, match="is refused.*code"):
+    with pytest.raises(ModelError, match=r"is refused.*code"):
         export.export(trap, tmp_path / "out")
     (trap / "final.pt").write_bytes(pickle.dumps(WritesAFile(written)))  # torch's oldest format
     with pytest.raises(ModelError, match="is refused"):

@@ -9,15 +9,15 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is in the train extra (make test-train)")
 
-from heatnet_ros.errors import DataError, ModelError  # noqa: E402
-from heatnet_ros.estimators.heatnet import encode_heatmaps  # noqa: E402
-from heatnet_ros.geometry.camera import project  # noqa: E402
-from heatnet_ros.geometry.se3 import exp_so3, make_transform, transform  # noqa: E402
-from heatnet_ros.objects import load_objects  # noqa: E402
-from heatnet_ros.resources import find_resource  # noqa: E402
-from heatnet_ros.training.export_samples import CropSample, RealImages, real_crops  # noqa: E402
-from heatnet_ros.training.heatnet import HeatNetConfig  # noqa: E402
-from heatnet_ros.training.parity import (  # noqa: E402
+from heatnet_ros.errors import DataError, ModelError
+from heatnet_ros.estimators.heatnet import encode_heatmaps
+from heatnet_ros.geometry.camera import project
+from heatnet_ros.geometry.se3 import exp_so3, make_transform, transform
+from heatnet_ros.objects import load_objects
+from heatnet_ros.resources import find_resource
+from heatnet_ros.training.export_samples import CropSample, RealImages, real_crops
+from heatnet_ros.training.heatnet import HeatNetConfig
+from heatnet_ros.training.parity import (
     PARITY,
     Limits,
     compare_boxes,

@@ -1,4 +1,4 @@
-"""``train`` from its command line to a folder with a network, and data that is not as it should be."""
+"""``train`` from its command line to a network, and data that is not as it should be."""
 
 import json
 
