@@ -96,6 +96,12 @@ class EstimatorConfig:
         high=64.0,
         live=True,
     )
+    use_depth: bool = option(
+        True,
+        "Solve the pose from keypoints and measured depth together where a frame has depth, also "
+        "for networks that see colour only",
+        live=True,
+    )
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,16 @@ from dataclasses import replace
 import numpy as np
 
 from heatnet_ros.config import GateConfig
-from heatnet_ros.geometry.depth import depth_residuals
+from heatnet_ros.geometry.depth import depth_points
 from heatnet_ros.objects import ObjectLibrary, ObjectModel
 from heatnet_ros.types import FloatArray, Frame, PoseEstimate, Reason, Rejection
 
 AGREES = 0.1  # object diameters between measured and predicted depth
 # an occluder hides a part of an object, a wrong pose disagrees everywhere
 MIN_SUPPORT = 0.3
+# something may stand before a sample, the object's own handle as well: half a disagreement. Depth
+# behind it is a whole one: the camera has looked through the object.
+HIDDEN = 0.5
 MIN_POINTS = 4
 DOUBLE = 0.1  # object diameters
 
@@ -22,27 +25,27 @@ DOUBLE = 0.1  # object diameters
 def check_depth(pose: PoseEstimate, frame: Frame, model: ObjectModel) -> PoseEstimate:
     """Compare a pose with the measured depth: sets ``depth_error_m``, lowers ``score``.
 
-    The score is multiplied by the share of keypoints facing the camera whose measured depth agrees
-    with the pose within 0.1 diameters. Where fewer than 4 keypoints have depth, the object's
-    surface samples are asked instead; where these have none either, the pose stays as it is.
-    ``depth_error_m`` is the median difference over the keypoints that agree where these are at
+    The score is multiplied by the share of surface samples facing the camera whose measured depth
+    agrees with the pose within 0.1 diameters; samples that something stands before count half.
+    ``depth_error_m`` is the median difference over the samples that agree where these are at
     least 30 %, else over all: what stands before a part of the object is no error of its pose.
+    Where fewer than 4 samples have depth the pose stays as it is.
     """
     if frame.depth_m is None:
         return replace(pose, depth_error_m=None)
-    keypoints = (model.keypoints_m, model.keypoint_normals)
-    for points_m, normals in (keypoints, np.hsplit(model.surface, 2)):
-        residuals = depth_residuals(
-            pose.T_camera_object, points_m, normals, frame.depth_m, frame.K, frame.distortion
-        )
-        residuals = residuals[np.isfinite(residuals)]
-        if len(residuals) >= MIN_POINTS:
-            agree = np.abs(residuals) <= AGREES * model.diameter_m
-            share = float(np.mean(agree))
-            supported = share >= MIN_SUPPORT and agree.sum() >= MIN_POINTS
-            error_m = float(np.median(residuals[agree] if supported else residuals))
-            return replace(pose, depth_error_m=error_m, score=pose.score * share)
-    return replace(pose, depth_error_m=None)
+    points_m, normals = np.hsplit(model.surface, 2)
+    residuals = depth_points(
+        pose.T_camera_object, points_m, normals, frame.depth_m, frame.K, frame.distortion
+    ).residuals_m
+    if len(residuals) < MIN_POINTS:
+        return replace(pose, depth_error_m=None)
+    limit_m = AGREES * model.diameter_m
+    agree = np.abs(residuals) <= limit_m
+    hidden = np.count_nonzero(residuals < -limit_m)
+    share = float(agree.sum() / (len(residuals) - (1 - HIDDEN) * hidden))
+    supported = share >= MIN_SUPPORT and agree.sum() >= MIN_POINTS
+    error_m = float(np.median(residuals[agree] if supported else residuals))
+    return replace(pose, depth_error_m=error_m, score=pose.score * share)
 
 
 def reject(pose: PoseEstimate, model: ObjectModel, config: GateConfig) -> Rejection | None:

@@ -16,8 +16,9 @@ from heatnet_ros.estimators.yolo import YoloDetector, encode_detections
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.camera import backproject, crop_around_box, fit_letterbox, project
 from heatnet_ros.geometry.symmetry import NO_SYMMETRY, Symmetries, canonicalize, rotation_about
+from heatnet_ros.keypoint_sampling import farthest_points
 from heatnet_ros.manifest import Manifest
-from heatnet_ros.mesh import Mesh, diameter, farthest_points, sample_surface, vertex_normals
+from heatnet_ros.mesh import Mesh, diameter, sample_surface, vertex_normals
 from heatnet_ros.objects import ObjectLibrary, ObjectModel
 from heatnet_ros.pipeline import Pipeline
 from heatnet_ros.types import Detection, Distortion, Frame

@@ -17,9 +17,11 @@ from heatnet_ros.errors import EngineError, ModelError
 from heatnet_ros.estimators.heatnet_input import encode_depth
 from heatnet_ros.estimators.tensors import check_tensors
 from heatnet_ros.geometry.camera import Crop, crop_around_box, scale_points, undistort_points
-from heatnet_ros.geometry.pnp import solve_pnp
+from heatnet_ros.geometry.depth_solve import solve_pnp_depth
+from heatnet_ros.geometry.joint import DepthImage
+from heatnet_ros.geometry.pnp import PnpSolution, solve_pnp
 from heatnet_ros.manifest import Manifest
-from heatnet_ros.objects import ObjectLibrary
+from heatnet_ros.objects import ObjectLibrary, ObjectModel
 from heatnet_ros.types import (
     DepthF32,
     Detection,
@@ -33,6 +35,10 @@ from heatnet_ros.types import (
 
 MIN_VALID_DEPTH = 0.05  # of the crop's pixels
 FIT_RADIUS_PX = 2  # heatmap pixels around the maximum that the sub-pixel step looks at
+# A network's keypoint errors in one crop go together: 32 say as much as 5 independent ones. By so
+# much the squared error of a pose from colour alone exceeds what PnP's covariance says (held-out
+# renders, median over objects; with depth it is a third).
+PNP_CORRELATION, DEPTH_CORRELATION = 6.0, 2.0
 SMALLEST_VALUE = 1e-6  # where the logarithm is cut off
 _Heatmaps = NDArray[np.float32]
 
@@ -41,7 +47,9 @@ class HeatNetEstimator:
     """Poses from keypoint heatmaps, all objects of a frame in one network call.
 
     Network: ``rgb`` uint8 NxSxSx3, ``object_index`` int64 N and, for RGB-D models, ``depth``
-    float32 Nx2xSxS (see ``encode_depth``) -> ``heatmaps`` float32 NxKxhxw, about 0 to 1.
+    float32 Nx2xSxS (see ``encode_depth``) -> ``heatmaps`` float32 NxKxhxw, about 0 to 1, and, if
+    it learned it, ``confidence`` float32 NxK, 0 to 1: how far each keypoint is to be trusted.
+    Without, the height of the heatmap's peak stands for that.
     Raises ModelError when the network's tensors are others.
     """
 
@@ -63,9 +71,12 @@ class HeatNetEstimator:
             inputs["depth"] = ("float32", (None, 2, size, size))
         side = size // manifest.stride
         self._output_shape = (manifest.keypoints, side, side)
-        check_tensors(
-            engine, manifest, inputs, {"heatmaps": ("float32", (None, *self._output_shape))}
-        )
+        outputs: dict[str, tuple[str, tuple[int | None, ...]]] = {
+            "heatmaps": ("float32", (None, *self._output_shape))
+        }
+        if "confidence" in manifest.outputs:
+            outputs["confidence"] = ("float32", (None, manifest.keypoints))
+        check_tensors(engine, manifest, inputs, outputs)
         fixed = [str(spec) for spec in engine.inputs if spec.shape[0] is not None]
         if fixed:
             raise ModelError(
@@ -90,8 +101,11 @@ class HeatNetEstimator:
         results: list[PoseEstimate | Rejection] = [_no_depth(frame, d) for d in detections]
         if not ready:
             return results
-        heatmaps = self._run(frame, [(detections[i], crops[i], depths[i]) for i in ready])
+        items = [(detections[i], crops[i], depths[i]) for i in ready]
+        heatmaps, learned = self._run(frame, items)
         points, confidence = decode_heatmaps(heatmaps, self.manifest.stride, self.config.decode)
+        if learned is not None:  # a peak outside the crop stays unusable
+            confidence = np.where(confidence > 0, np.clip(learned, 0.0, 1.0), 0.0)
         for i, p, c in zip(ready, points, confidence, strict=True):
             results[i] = self._solve(frame, detections[i], crops[i], p, c)
         return results
@@ -106,7 +120,8 @@ class HeatNetEstimator:
 
     def _run(
         self, frame: Frame, items: Sequence[tuple[Detection, Crop, DepthF32 | None]]
-    ) -> _Heatmaps:
+    ) -> tuple[_Heatmaps, NDArray[np.float32] | None]:
+        """Heatmaps of the items and, of a network that gives it, the keypoints' confidence."""
         names, objects = self.manifest.inputs, self.manifest.objects
         unknown = {detection.object_id for detection, _, _ in items} - set(objects)
         if unknown:
@@ -127,18 +142,24 @@ class HeatNetEstimator:
                     if depth is not None
                 ]
             )
-        heatmaps = self.engine.run(tensors)[self.manifest.outputs["heatmaps"]]
-        if heatmaps.shape != (len(items), *self._output_shape):
-            raise ModelError(
-                f"Model '{self.manifest.name}' gives heatmaps {heatmaps.shape}, expected "
-                f"{(len(items), *self._output_shape)}. Export the model again."
-            )
-        if not np.all(np.isfinite(heatmaps)):
-            raise EngineError(
-                f"Model '{self.manifest.name}' gives heatmaps that are not finite. The precision "
-                "does not suit the network: set engine.precision to fp32."
-            )
-        return heatmaps
+        outputs, answer = self.manifest.outputs, self.engine.run(tensors)
+        wanted: dict[str, tuple[int, ...]] = {"heatmaps": (len(items), *self._output_shape)}
+        if "confidence" in outputs:
+            wanted["confidence"] = (len(items), self.manifest.keypoints)
+        for role, shape in wanted.items():
+            got = answer[outputs[role]]
+            if got.shape != shape:
+                raise ModelError(
+                    f"Model '{self.manifest.name}' gives {role} {got.shape}, expected "
+                    f"{shape}. Export the model again."
+                )
+            if not np.all(np.isfinite(got)):
+                raise EngineError(
+                    f"Model '{self.manifest.name}' gives {role} that are not finite. The precision "
+                    "does not suit the network: set engine.precision to fp32."
+                )
+        learned = answer[outputs["confidence"]] if "confidence" in outputs else None
+        return answer[outputs["heatmaps"]], learned
 
     def _solve(
         self,
@@ -154,11 +175,12 @@ class HeatNetEstimator:
         points_px = crop.to_image(points_crop_px)
         ideal_px = undistort_points(points_px, frame.K, frame.distortion)
         threshold_px = config.ransac_threshold_px / crop.scale
-        solution = solve_pnp(model.keypoints_m, ideal_px, frame.K, weights, threshold_px)
+        solution = self._solve_points(frame, model, ideal_px, weights, threshold_px)
         if solution is None:
             detail = f"{used.sum()} of {len(used)} keypoints are confident, they agree on no pose"
             return Rejection(detection.object_id, Reason.TOO_FEW_INLIERS, detail, detection)
         inliers = solution.inliers
+        correlation = DEPTH_CORRELATION if solution.with_depth else PNP_CORRELATION
         inlier_ratio = float(inliers.sum() / used.sum())
         return PoseEstimate(
             object_id=detection.object_id,
@@ -168,9 +190,29 @@ class HeatNetEstimator:
             reprojection_px=solution.reprojection_px * crop.scale,
             crop_scale=crop.scale,
             source=self.manifest.name,
-            covariance=solution.covariance,
+            covariance=solution.covariance * correlation,
             keypoints=Keypoints(points_px, np.where(inliers, confidence, 0.0)),
             detection=detection,
+        )
+
+    def _solve_points(
+        self,
+        frame: Frame,
+        model: ObjectModel,
+        ideal_px: FloatArray,
+        weights: FloatArray,
+        threshold_px: float,
+    ) -> PnpSolution | None:
+        if not self.config.use_depth or frame.depth_m is None:
+            return solve_pnp(model.keypoints_m, ideal_px, frame.K, weights, threshold_px)
+        return solve_pnp_depth(
+            model.keypoints_m,
+            ideal_px,
+            weights,
+            threshold_px,
+            model.surface,
+            model.diameter_m,
+            DepthImage(frame.depth_m, frame.K, frame.distortion),
         )
 
 

@@ -86,6 +86,74 @@ def depth_residuals(
     return residuals
 
 
+@dataclass(frozen=True, eq=False)
+class SurfaceView:
+    """What the camera should see of B posed surfaces of N samples each, and what it measured.
+
+    points_m, normals: (B, 3, N) in the camera frame. gap_m: (B, 3, N), measured minus predicted
+    point. valid: (B, N), the samples that face the camera and have a measured depth; the gap of
+    the others means nothing.
+    """
+
+    points_m: FloatArray
+    normals: FloatArray
+    gap_m: FloatArray
+    valid: NDArray[np.bool_]
+
+
+def view_surfaces(
+    T_camera_object: FloatArray,
+    points_m: FloatArray,
+    normals: FloatArray,
+    depth_m: DepthF32,
+    K: FloatArray,
+    distortion: Distortion = camera.NO_DISTORTION,
+) -> SurfaceView:
+    """``depth_points`` of many poses (B, 4, 4) at once, without leaving samples out.
+
+    points_m, normals: (B, 3, N), or (1, 3, N) for poses of one object; a normal of zeros marks a
+    sample that is none. Each result depends on its own pose alone, to the last bit.
+    """
+    R, t = T_camera_object[:, :3, :3], T_camera_object[:, :3, 3]
+    p, n = R @ points_m + t[:, :, None], R @ normals
+    away = np.einsum("bin,bin->bn", n, p)
+    # -cos >= limit, squared: a root less, and the sign decides first
+    limit = MIN_FACING_COS**2 * np.einsum("bin,bin->bn", p, p)
+    valid = (away < 0) & (away * away >= limit) & (p[:, 2] > 0)
+    z = np.where(valid, p[:, 2], 1.0)
+    if distortion.is_zero:
+        pixels = np.floor(p[:, :2] / z[:, None] * _focal(K) + _center(K) + 0.5)
+    else:
+        seen = np.stack([p[:, 0], p[:, 1], z], axis=-1).reshape(-1, 3)
+        projected = camera.project(seen, K, distortion).reshape(*z.shape, 2)
+        pixels = np.floor(projected.transpose(0, 2, 1) + 0.5)
+    h, w = depth_m.shape
+    with np.errstate(invalid="ignore"):
+        valid &= (pixels >= 0).all(axis=1) & (pixels[:, 0] < w) & (pixels[:, 1] < h)
+    u, v = np.where(valid[:, None], pixels, 0.0).astype(np.int64).swapaxes(0, 1)
+    measured_z = depth_m[v, u].astype(np.float64)
+    valid &= np.isfinite(measured_z) & (measured_z > 0)
+    measured_z = np.where(valid, measured_z, p[:, 2])
+    measured = np.empty_like(p)
+    if distortion.is_zero:
+        measured[:, :2] = (np.stack([u, v], axis=1) - _center(K)) / _focal(K)
+    else:
+        flat = np.stack([u.ravel(), v.ravel()], axis=1).astype(np.float64)
+        ideal = camera.undistort_points(flat, K, distortion).reshape(*z.shape, 2)
+        measured[:, :2] = (ideal.transpose(0, 2, 1) - _center(K)) / _focal(K)
+    measured[:, :2] *= measured_z[:, None]
+    measured[:, 2] = measured_z
+    return SurfaceView(p, n, measured - p, valid)
+
+
+def _focal(K: FloatArray) -> FloatArray:
+    return np.diag(K)[:2, None]
+
+
+def _center(K: FloatArray) -> FloatArray:
+    return K[:2, 2, None]
+
+
 def nearest_normals(points_m: FloatArray, surface: FloatArray) -> FloatArray:
     """Normals (N, 3) for points (N, 3): those of the nearest samples of a surface (M, 6)."""
     distance = np.linalg.norm(points_m[:, None] - surface[None, :, :3], axis=2)

@@ -38,13 +38,14 @@ class PnpSolution:
 
     T_camera_object: 4x4. inliers: K bool, the keypoints the pose was fitted to. reprojection_px:
     RMS over the inliers. covariance: 6x6 of (x, y, z, rx, ry, rz) in m, rad, rotations about the
-    camera's fixed axes.
+    camera's fixed axes. with_depth: measured depth took part.
     """
 
     T_camera_object: FloatArray
     inliers: BoolArray
     reprojection_px: float
     covariance: FloatArray
+    with_depth: bool = False
 
 
 def solve_pnp(
@@ -63,14 +64,15 @@ def solve_pnp(
     pose behind the camera.
     Raises DataError on arrays that do not fit together.
     """
-    points, pixels, weights = _check(points_object_m, points_px, confidence, threshold_px)
+    points, pixels, weights = check_keypoints(points_object_m, points_px, confidence, threshold_px)
     usable = np.isfinite(pixels).all(axis=1) & (weights > 0)
     if usable.sum() < MIN_INLIERS:
         return None
     X, px, w = points[usable], pixels[usable], weights[usable]
-    T = _ransac(X, px, K, w, threshold_px, np.random.default_rng(seed))
-    if T is None:
+    poses, costs = sample_poses(X, px, K, w, threshold_px, np.random.default_rng(seed))
+    if not len(poses):
         return None
+    T = _fit_inliers(poses[int(np.argmin(costs))], X, px, K, w, threshold_px)
     inliers = _errors_px(T, X, px, K) < threshold_px
     for _ in range(2):  # fit, select the inliers of the fit, fit those
         if inliers.sum() < MIN_INLIERS or _is_line(X[inliers]):
@@ -140,9 +142,10 @@ def reprojection_jacobian(
     return xy * focal + K[:2, 2], J
 
 
-def _check(
+def check_keypoints(
     points_object_m: FloatArray, points_px: FloatArray, confidence: FloatArray, threshold_px: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The same arrays as float64. Raises DataError where they do not fit together."""
     points, pixels, weights = (
         np.asarray(a, np.float64) for a in (points_object_m, points_px, confidence)
     )
@@ -155,17 +158,22 @@ def _check(
     return points, pixels, weights
 
 
-def _ransac(
+def sample_poses(
     X: FloatArray,
     px: FloatArray,
     K: FloatArray,
     weights: FloatArray,
     threshold_px: float,
     rng: np.random.Generator,
-) -> FloatArray | None:
-    """4x4 with the smallest truncated error, fitted to its inliers by SQPnP, or None."""
-    best, best_score, samples = None, np.inf, 0
-    for _ in range(ROUNDS):
+    least_rounds: int = 1,
+) -> tuple[FloatArray, FloatArray]:
+    """Hypotheses (H, 4, 4) from triples of keypoints, and their truncated errors (H,) in 0..1.
+
+    Sampling ends when an all-inlier triple was hardly missed, after ``least_rounds`` at least.
+    """
+    pool, costs, samples = [np.zeros((0, 4, 4))], [np.zeros(0)], 0
+    total = float(weights.sum())
+    for rounds in range(1, ROUNDS + 1):
         # largest keys of log weight + Gumbel noise: draws without replacement, by confidence
         keys = np.log(weights) + rng.gumbel(size=(SAMPLES_PER_ROUND, len(X)))
         triples = np.argpartition(-keys, 3, axis=1)[:, :3]
@@ -173,17 +181,14 @@ def _ransac(
         poses = _three_point_poses(X, px, K, triples)
         if not len(poses):
             continue
-        errors = _errors_of_poses(poses, X, px, K)
-        scores = np.minimum(errors / threshold_px, 1.0) ** 2 @ weights
-        winner = int(np.argmin(scores))
-        if scores[winner] < best_score:
-            best, best_score = poses[winner], float(scores[winner])
-        share = float(weights @ (errors[winner] < threshold_px) / weights.sum())
-        if (1 - share**3) ** samples < MISS_PROBABILITY:
+        errors = errors_of_poses(poses, X, px, K)
+        scores = np.minimum(errors / threshold_px, 1.0) ** 2 @ weights / total
+        pool.append(poses)
+        costs.append(scores)
+        share = float(weights @ (errors[np.argmin(scores)] < threshold_px)) / total
+        if rounds >= least_rounds and (1 - share**3) ** samples < MISS_PROBABILITY:
             break
-    if best is None:
-        return None
-    return _fit_inliers(best, X, px, K, weights, threshold_px)
+    return np.concatenate(pool), np.concatenate(costs)
 
 
 def _fit_inliers(
@@ -233,7 +238,7 @@ def _three_point_poses(
     return poses[np.isfinite(poses).all(axis=(1, 2))]
 
 
-def _errors_of_poses(
+def errors_of_poses(
     T_camera_object: FloatArray, X: FloatArray, px: FloatArray, K: FloatArray
 ) -> FloatArray:
     """Reprojection errors HxN in px of poses Hx4x4; infinite behind the camera."""
@@ -249,7 +254,7 @@ def _errors_of_poses(
 
 def _errors_px(T: FloatArray, X: FloatArray, px: FloatArray, K: FloatArray) -> FloatArray:
     """Reprojection errors (N,) in px; infinite behind the camera."""
-    return np.asarray(_errors_of_poses(T[None], X, px, K)[0])
+    return np.asarray(errors_of_poses(T[None], X, px, K)[0])
 
 
 def _normal_equations(

@@ -10,10 +10,11 @@ import pytest
 from heatnet_ros.config import RefinerConfig
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.geometry import camera, se3
+from heatnet_ros.geometry.joint import noise_m
 from heatnet_ros.geometry.symmetry import NO_SYMMETRY
 from heatnet_ros.objects import ObjectLibrary, ObjectModel
 from heatnet_ros.refiners import build_refiner
-from heatnet_ros.refiners.depth_icp import DepthIcp
+from heatnet_ros.refiners.depth_icp import KEYPOINT_CORRELATION, KEYPOINT_NOISE_PX, DepthIcp
 from heatnet_ros.types import Distortion, FloatArray, Frame, Keypoints, PoseEstimate
 
 K = np.array([[615.0, 0.0, 322.5], [0.0, 612.0, 238.0], [0.0, 0.0, 1.0]])
@@ -245,11 +246,50 @@ def test_not_accepted_when_depth_shows_something_else() -> None:
 
 
 def test_not_accepted_when_the_true_pose_would_get_worse() -> None:
-    # keypoints 25 px off pull the pose away from perfect depth
+    # all keypoints some pixels off: they pull the pose away from perfect depth
+    T_true = _standing()
+    start = _pose("box", T_true, _moved(T_true, [0.005, 0, 0], np.zeros(3)), noise_px=0.0)
+    (pose,) = ICP.refine(_frame(_depth("box", T_true)), [start])
+    assert pose is start
+
+
+def test_keypoints_that_are_all_far_off_do_not_pull() -> None:
     T_true = _standing()
     start = _pose("box", T_true, _moved(T_true, [0.025, 0, 0], np.zeros(3)), noise_px=0.0)
     (pose,) = ICP.refine(_frame(_depth("box", T_true)), [start])
-    assert pose is start
+    mm, deg = _errors(pose.T_camera_object, T_true)
+    assert mm < 0.2 and deg < 0.2
+
+
+def test_keypoints_far_from_the_pose_do_not_pull_and_are_inliers_no_more() -> None:
+    T_true = _standing()
+    start = _pose("box", _moved(T_true, [0, 0, 0.01], np.zeros(3)), T_true, noise_px=0.5)
+    start.keypoints.points_px[:6] += 30.0
+    (pose,) = ICP.refine(_frame(_depth("box", T_true, np.random.default_rng(0))), [start])
+    mm, deg = _errors(pose.T_camera_object, T_true)
+    assert mm < 1 and deg < 1
+    assert np.flatnonzero(pose.keypoints.confidence == 0).tolist() == list(range(6))
+    kept = 1 - 6 / len(pose.keypoints.confidence)
+    assert pose.inlier_ratio == pytest.approx(kept) and pose.score == pytest.approx(0.9 * kept)
+    assert pose.reprojection_px < 1.5
+
+
+def test_objects_refined_together_are_those_refined_alone() -> None:
+    T = [_standing(a, z) for a, z in ((0.3, 0.6), (1.4, 0.65))]
+    frame = _frame(_depth("box", T[0], np.random.default_rng(0)))
+    poses = [
+        _pose("box", _moved(T[0], [0, 0, 0.02], np.zeros(3)), T[0]),
+        _pose("sphere", T[1], T[1]),  # 512 samples, the box has less
+        PoseEstimate("box", _moved(T[0], [0, 0, 0.01], np.zeros(3)), 0.9, 1.0, 1.0, "no keypoints"),
+    ]
+    together = ICP.refine(frame, poses)
+    for pose, one in zip(poses, together, strict=True):
+        (alone,) = ICP.refine(frame, [pose])
+        np.testing.assert_allclose(one.T_camera_object, alone.T_camera_object, atol=1e-12)
+        assert one.source == alone.source
+        if alone.covariance is not None:
+            np.testing.assert_allclose(one.covariance, alone.covariance, rtol=1e-6)
+    assert together[0].source.endswith("+depth_icp")
 
 
 @pytest.mark.parametrize("invalid", [0.0, np.nan, np.inf, -1.0])
@@ -273,20 +313,21 @@ def test_object_outside_the_image_changes_nothing() -> None:
 
 
 def test_refined_covariance_is_calibrated_against_monte_carlo() -> None:
-    # mean normalised error squared is 6 for an exact covariance; smaller is too careful
+    # mean normalised error squared is 6 for an exact covariance; smaller is too careful, as
+    # errors of keypoints that go together make it where they do not
     T_true = _standing()
-    clean = _depth("box", T_true)
+    clean, sigma_m = _depth("box", T_true), noise_m(T_true[None])[0]
     nees = []
     for seed in range(40):
-        rng = np.random.default_rng(seed)
-        noisy = (clean + rng.normal(0, 0.0015, SIZE_HW)).astype(np.float32)
-        start = _pose("box", _moved(T_true, [0, 0, 0.01], [0, 0, 0]), T_true, seed=seed)
-        (pose,) = ICP.refine(_frame(noisy), [start])
+        noise = np.random.default_rng(seed).normal(0, sigma_m, SIZE_HW)
+        T = _moved(T_true, [0, 0, 0.01], [0, 0, 0])
+        start = _pose("box", T, T_true, KEYPOINT_NOISE_PX / 0.8, seed=seed)
+        (pose,) = ICP.refine(_frame((clean + noise).astype(np.float32)), [start])
         assert pose.covariance is not None
         R_error = pose.T_camera_object[:3, :3] @ T_true[:3, :3].T
         xi = np.r_[pose.T_camera_object[:3, 3] - T_true[:3, 3], se3.log_so3(R_error)]
         nees.append(xi @ np.linalg.solve(pose.covariance, xi))
-    assert 2 < np.mean(nees) < 18
+    assert 6 / KEYPOINT_CORRELATION / 1.5 < np.mean(nees) < 8
 
 
 def test_same_input_gives_the_same_bytes() -> None:
