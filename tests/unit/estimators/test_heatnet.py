@@ -315,3 +315,74 @@ def test_equal_frames_give_equal_poses() -> None:
         results.append(estimator.estimate(frame, world.detections()))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a.T_camera_object, b.T_camera_object)
+
+
+def with_confidence(world: World, answer: np.ndarray) -> HeatNetEstimator:
+    """The world's estimator, of a network that answers with a learned confidence too."""
+    plain = world.estimator(CONFIG)
+    engine = FakeEngine(
+        plain.engine.inputs,
+        (*plain.engine.outputs, spec("trust", "float32", None, KEYPOINTS)),
+        lambda tensors: {**plain.engine.answer(tensors), "trust": answer[None]},
+    )
+    manifest = heatnet_manifest()
+    manifest = replace(manifest, outputs={**manifest.outputs, "confidence": "trust"})
+    return HeatNetEstimator(engine, manifest, CONFIG.estimator, LIBRARY)
+
+
+def test_learned_confidence_decides_which_keypoints_count() -> None:
+    # peaks of full height, half of them in a wrong place together; the network says which
+    world = World(WEDGE)
+    maps, wrong = world.heatmaps(), np.arange(KEYPOINTS) % 2 == 0
+    maps[:, wrong] = np.roll(maps[:, wrong], 12, axis=3)
+    world.heatmaps = lambda: maps
+    trust = np.where(wrong, 0.01, 0.7).astype(np.float32)
+    (result,) = with_confidence(world, trust).estimate(world.frame(), world.detections())
+    assert np.abs(result.T_camera_object - WEDGE[1]).max() < 2e-5
+    np.testing.assert_allclose(result.keypoints.confidence, np.where(wrong, 0.0, 0.7), atol=1e-6)
+    (result,) = with_confidence(world, trust[::-1].copy()).estimate(
+        world.frame(), world.detections()
+    )
+    assert not isinstance(result, PoseEstimate) or (
+        np.linalg.norm(result.T_camera_object[:3, 3] - WEDGE[1][:3, 3]) > 0.01
+    )
+
+
+def test_learned_confidence_does_not_revive_a_keypoint_outside_the_crop() -> None:
+    world = World(WEDGE)
+    maps = world.heatmaps()
+    maps[:, :5] = 0.0
+    world.heatmaps = lambda: maps
+    trust = np.full(KEYPOINTS, 1.0, np.float32)
+    (result,) = with_confidence(world, trust).estimate(world.frame(), world.detections())
+    assert result.keypoints.confidence.tolist() == [0.0] * 5 + [1.0] * (KEYPOINTS - 5)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (np.ones(KEYPOINTS - 1, np.float32), ModelError, r"gives confidence \(1, 31\)"),
+        (np.full(KEYPOINTS, np.nan, np.float32), EngineError, "confidence that are not finite"),
+    ],
+)
+def test_a_confidence_that_does_not_fit(answer: np.ndarray, error: type, message: str) -> None:
+    world = World(WEDGE)
+    with pytest.raises(error, match=message):
+        with_confidence(world, answer).estimate(world.frame(), world.detections())
+
+
+def test_depth_joins_the_solve_unless_told_otherwise() -> None:
+    # far away, with noise: keypoints alone cannot tell the distance
+    T = pose(0.02, 0.03, 1.3)
+    world = World(("wedge", T))
+    world.noise_px = 4.0
+    estimator, maps = world.estimator(CONFIG, rgbd=False), world.heatmaps()
+    world.heatmaps = lambda: maps
+    (joint,) = estimator.estimate(world.frame(), world.detections())
+    estimator.config = replace(CONFIG.estimator, use_depth=False)
+    (plain,) = estimator.estimate(world.frame(), world.detections())
+    (colour,) = estimator.estimate(world.frame(depth=False), world.detections())
+    np.testing.assert_array_equal(plain.T_camera_object, colour.T_camera_object)
+    joint_m, plain_m = (np.linalg.norm(r.T_camera_object[:3, 3] - T[:3, 3]) for r in (joint, plain))
+    assert joint_m < 0.006 and joint_m < plain_m / 3
+    assert np.sqrt(joint.covariance[2, 2]) < np.sqrt(plain.covariance[2, 2]) / 3
