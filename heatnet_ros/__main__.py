@@ -27,6 +27,10 @@ COMMANDS = {
         "heatnet_ros.predict",
         "find poses in images or a BOP scene without ROS; draw them and write JSON and CSV",
     ),
+    "onboard": Command(
+        "heatnet_ros.onboard_command",
+        "from CAD files to a model that the node runs: render, train, export, measure, report",
+    ),
     "keypoints": Command(
         "heatnet_ros.keypoints_command",
         "describe your own meshes as an object library (diameter, symmetries, keypoints)",
