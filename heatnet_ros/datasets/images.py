@@ -42,13 +42,25 @@ def list_images(folder: Path) -> list[Path]:
 def load_rgb(path: Path) -> ImageU8:
     """Read a colour image as HxWx3 uint8 RGB. Raises DataError naming the file."""
     _check_exists(path, "Image")
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    content = np.fromfile(path, np.uint8)
+    image = None
+    if len(content) and not _is_cut_short(content.tobytes()):
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise DataError(
             f"Image {path} cannot be decoded; expected one of {', '.join(IMAGE_SUFFIXES)}. "
-            "The file is damaged or empty: copy it again."
+            "The file is damaged, cut short or empty: copy it again."
         )
     return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def _is_cut_short(content: bytes) -> bool:
+    """Whether a JPEG ends within its picture: OpenCV fills the rest with grey and says nothing.
+
+    The bytes of a picture never hold a marker, so the end (FFD9) must follow the last scan (FFDA).
+    """
+    is_jpeg = content.startswith(b"\xff\xd8")
+    return is_jpeg and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
 
 
 def load_depth_m(path: Path, metres_per_unit: float, size_hw: tuple[int, int]) -> DepthF32:

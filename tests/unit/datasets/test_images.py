@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from heatnet_ros.datasets.images import load_camera_file, load_depth_m
+from heatnet_ros.datasets.images import load_camera_file, load_depth_m, load_rgb
 from heatnet_ros.errors import ConfigError, DataError
 
 ROS_CALIBRATION = """\
@@ -55,3 +55,18 @@ def test_float_depth_in_metres(tmp_path: Path):
     path = tmp_path / "depth.tiff"
     cv2.imwrite(str(path), np.full((4, 5), 0.75, np.float32))
     np.testing.assert_array_equal(load_depth_m(path, 1.0, (4, 5)), np.full((4, 5), 0.75))
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_jpeg_that_is_cut_short_is_refused(tmp_path: Path, progressive):
+    rgb = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    path = tmp_path / "photo.jpg"
+    cv2.imwrite(str(path), rgb, [cv2.IMWRITE_JPEG_PROGRESSIVE, progressive])
+    whole = path.read_bytes()
+    assert load_rgb(path).shape == rgb.shape
+    path.write_bytes(whole + bytes(16))  # cameras pad their files
+    assert load_rgb(path).shape == rgb.shape
+    for length in (len(whole) - 2, len(whole) // 2, 0):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"photo\.jpg cannot be decoded.*cut short"):
+            load_rgb(path)
