@@ -52,7 +52,7 @@ class EngineConfig:
     )
     precision: str = option(
         "auto",
-        "Arithmetic; auto takes bf16 where the CPU computes in it, else fp32",
+        "Arithmetic; auto takes bf16 where CPU and network bear it, else fp32",
         choices=("auto", "fp32", "bf16"),
     )
     threads: int = option(0, "CPU threads per network; 0 lets the backend choose", low=0, high=256)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from heatnet_ros.config import load_yaml
+from heatnet_ros.config import EngineConfig, load_yaml
 from heatnet_ros.errors import ConfigError, ModelError
 from heatnet_ros.objects import ObjectLibrary
 
@@ -20,6 +20,7 @@ class Manifest:
     objects_hash: ``ObjectLibrary.keypoints_hash`` of them (empty for a detector). input_hw: pixels.
     stride: crop pixels per heatmap pixel (0 for a detector). inputs, outputs: role -> tensor name.
     training: command, commit, samples seen and so on, for people. accuracy: as measured at export.
+    bf16: whether the network bears that arithmetic; manifests that say nothing were checked for it.
     """
 
     name: str
@@ -37,17 +38,24 @@ class Manifest:
     outputs: dict[str, str]
     training: dict[str, Any]
     accuracy: dict[str, Any]
+    bf16: bool = True
 
     @property
     def onnx_path(self) -> Path:
         """The network file."""
         return self.folder / self.onnx_file
 
+    def choose_engine(self, config: EngineConfig) -> EngineConfig:
+        """The configuration whose ``auto`` precision is one that this network bears."""
+        if config.precision == "auto" and not self.bf16:
+            return replace(config, precision="fp32")
+        return config
+
 
 _FIELDS = {
     "estimator": str, "onnx_file": str, "onnx_sha256": str, "objects": list, "objects_hash": str,
     "input_hw": list, "stride": int, "keypoints": int, "crop_margin": float, "inputs": dict,
-    "outputs": dict, "training": dict, "accuracy": dict,
+    "outputs": dict, "training": dict, "accuracy": dict, "bf16": bool,
 }  # fmt: skip
 
 
@@ -60,12 +68,13 @@ def load_manifest(folder: Path) -> Manifest:
     if not path.exists():
         raise ModelError(
             f"Model folder {folder} has no manifest.yaml. Expected a folder written by "
-            "`python -m heatnet_ros.training.export`; restore it or correct the 'model' parameter."
+            "`python -m heatnet_ros export`; restore it or correct the 'model' parameter."
         )
     try:
         content = load_yaml(path, "Manifest")
     except ConfigError as error:
         raise ModelError(f"{error} Restore the file or export the model again.") from error
+    content.setdefault("bf16", Manifest.bf16)
     for key, kind in _FIELDS.items():
         if not isinstance(content.get(key), kind):
             raise ModelError(

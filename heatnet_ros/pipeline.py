@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from heatnet_ros.config import PipelineConfig
-from heatnet_ros.engines import load_engine
+from heatnet_ros.engines import Engine, load_engine
 from heatnet_ros.errors import ConfigError, ModelError
 from heatnet_ros.estimators import Detector, PoseEstimator, build_detector, build_estimator
 from heatnet_ros.gate import check_depth, drop_doubles, reject
 from heatnet_ros.instances import InstanceMemory
-from heatnet_ros.manifest import check_objects, load_manifest
+from heatnet_ros.manifest import Manifest, check_objects, load_manifest
 from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.refiners import build_refiner
 from heatnet_ros.resources import find_resource
@@ -150,11 +150,15 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
             f"'{estimator_manifest.name}' does not know. Set detector.model and estimator.model to "
             "models of the same object set."
         )
-    detector_engine = load_engine(detector_manifest.onnx_path, config.engine)
+    detector_engine = _load_network(detector_manifest, config)
     detector = build_detector(detector_engine, detector_manifest, config.detector)
-    estimator_engine = load_engine(estimator_manifest.onnx_path, config.engine)
+    estimator_engine = _load_network(estimator_manifest, config)
     estimator = build_estimator(estimator_engine, estimator_manifest, config.estimator, library)
     return Pipeline(config, library, detector, estimator)
+
+
+def _load_network(manifest: Manifest, config: PipelineConfig) -> Engine:
+    return load_engine(manifest.onnx_path, manifest.choose_engine(config.engine))
 
 
 @contextmanager

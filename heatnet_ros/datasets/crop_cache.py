@@ -173,7 +173,7 @@ def _load(library_path: Path, detector: str) -> tuple[ObjectLibrary, Detector | 
     if not detector:
         return library, None
     manifest = load_manifest(Path(detector))
-    engine = load_engine(manifest.onnx_path, EngineConfig())
+    engine = load_engine(manifest.onnx_path, manifest.choose_engine(EngineConfig()))
     return library, build_detector(engine, manifest, DetectorConfig(model=detector))
 
 

@@ -46,7 +46,8 @@ class SyntheticConfig:
 
     images_per_scene: pictures in a BOP scene folder; cameras_per_layout of them show the same
     table. clutter: mesh files of further distractors. max_faces: meshes are decimated to it (0:
-    never). jpeg_quality: range. samples: rays per pixel of the path tracer.
+    never). jpeg_quality: range. samples: paths per pixel of the path tracer, which are denoised: 16
+    instead of 4 take three times as long for 0.6 dB. variant: see ``PathTracer``.
     """
 
     objects_file: str = ""
@@ -56,7 +57,8 @@ class SyntheticConfig:
     cameras_per_layout: int = 4
     seed: int = 0
     renderer: str = "raster"
-    samples: int = 16
+    samples: int = 4
+    variant: str = "scalar_rgb"
     clutter: tuple[str, ...] = ()
     clutter_unit: str = "m"
     max_faces: int = 6000
@@ -162,7 +164,7 @@ def _path_tracer(config: SyntheticConfig) -> Any:
         return _NoTracer()
     from heatnet_ros.rendering.pathtracer import PathTracer
 
-    return PathTracer(config.size_wh, config.samples)
+    return PathTracer(config.size_wh, config.samples, variant=config.variant)
 
 
 @lru_cache(maxsize=1)

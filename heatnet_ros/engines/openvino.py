@@ -46,7 +46,10 @@ class OpenvinoEngine:
         if config.threads:
             properties["INFERENCE_NUM_THREADS"] = config.threads
         try:
-            compiled = core.compile_model(core.read_model(onnx_path), "CPU", properties)
+            model = core.read_model(onnx_path)
+            # compiling adds the names of what it melts into a port; "any name" may then be one
+            inputs, outputs = ([p.get_any_name() for p in q] for q in (model.inputs, model.outputs))
+            compiled = core.compile_model(model, "CPU", properties)
         except RuntimeError as error:
             version = openvino.__version__.split("-")[0]
             raise ModelError(
@@ -59,8 +62,8 @@ class OpenvinoEngine:
                 f"engine.precision asks for {config.precision}, OpenVINO runs {onnx_path} in "
                 f"{precision}. Set engine.precision to auto or {precision}."
             )
-        self.inputs = tuple(_spec(port) for port in compiled.inputs)
-        self.outputs = tuple(_spec(port) for port in compiled.outputs)
+        self.inputs = tuple(map(_spec, inputs, compiled.inputs))
+        self.outputs = tuple(map(_spec, outputs, compiled.outputs))
         self.description = f"openvino {','.join(compiled.get_property('EXECUTION_DEVICES'))}"
         self.description += f" {precision}"
         self._request = compiled.create_infer_request()
@@ -101,6 +104,6 @@ def _running_precision(compiled: Any) -> str:
     return "bf16" if "bf16" in (heavy or [precision for _, precision in layers]) else "fp32"
 
 
-def _spec(port: Any) -> TensorSpec:
+def _spec(name: str, port: Any) -> TensorSpec:
     shape = tuple(d.get_length() if d.is_static else None for d in port.get_partial_shape())
-    return TensorSpec(port.get_any_name(), shape, port.get_element_type().to_dtype())
+    return TensorSpec(name, shape, port.get_element_type().to_dtype())

@@ -33,8 +33,9 @@ LAMP_DISTANCE_M = 2.2
 # radius by distance: below 0.05 shadows are as sharp as in the sun, above 0.4 they hardly show
 LAMP_SIZE_RANGE = (0.05, 0.4)
 METALLIC_SHARE = 0.1
-EXPOSURE_RANGE = (0.07, 0.22)
-CONTRAST_RANGE = (0.95, 1.5)
+# mean grey level of pictures: those of LM-O lie between 56 and 112
+MEAN_GREY_RANGE = (50.0, 130.0)
+CONTRAST_RANGE = (0.95, 1.6)
 _ROULETTE_DEPTH = 4
 _GUIDE_SAMPLES = 4
 _INSTALL = "pip install 'heatnet_ros[pathtrace]'"
@@ -250,14 +251,31 @@ class PathTracer:
 
 def develop(radiance: ImageF32, rng: np.random.Generator) -> ImageU8:
     """A camera's picture of the radiance HxWx3: random exposure, white balance and contrast."""
-    luminance = radiance @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    # lamps and highlights clip: they must not darken everything else
-    level = float(np.minimum(luminance, 4 * np.median(luminance) + 1e-6).mean())
-    exposure = np.exp(rng.uniform(*np.log(EXPOSURE_RANGE))) / max(level, 1e-6)
-    balance = 1 + rng.uniform(-0.06, 0.06, 3)
-    linear = np.clip(radiance * (exposure * balance).astype(np.float32), 0, 1)
+    grey = rng.uniform(*MEAN_GREY_RANGE) / 255
+    contrast = rng.uniform(*CONTRAST_RANGE)
+    balanced = radiance * (1 + rng.uniform(-0.06, 0.06, 3)).astype(np.float32)
+    exposure = _expose(balanced[::4, ::4], grey, contrast)
+    return np.asarray(np.rint(_encode(balanced * exposure, contrast) * 255), np.uint8)
+
+
+def _expose(radiance: ImageF32, grey: float, contrast: float) -> np.float32:
+    """The exposure that brings the picture's mean to ``grey`` (0..1), what clips included."""
+    level = max(float(radiance.mean()), 1e-12)
+    low, high = 1e-3 / level, 1e3 / level
+    for _ in range(24):
+        middle = np.sqrt(low * high)
+        if _encode(radiance * np.float32(middle), contrast).mean() < grey:
+            low = middle
+        else:
+            high = middle
+    return np.float32(middle)
+
+
+def _encode(exposed: ImageF32, contrast: float) -> ImageF32:
+    """Display values 0..1: the sRGB curve to the power of ``contrast``."""
+    linear = np.clip(exposed, 0, 1)
     encoded = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.asarray(np.rint(encoded ** rng.uniform(*CONTRAST_RANGE) * 255), np.uint8)
+    return np.asarray(encoded**contrast, np.float32)
 
 
 def _surfaces(scene: Scene) -> list[_Surface]:

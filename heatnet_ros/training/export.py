@@ -4,7 +4,8 @@
 (half the file; ``--weights fp32`` keeps them); the rounded network, computed by PyTorch in float32,
 is the reference of everything that follows, and what the rounding costs is measured by itself.
 The file must agree with the reference on every float32 backend; what lossy arithmetic costs (bf16,
-``--precision fp16``) is measured, bounded and written into the manifest as a loss.
+``--precision fp16``) is measured, bounded and written into the manifest as a loss. A network that
+does not bear bf16 is exported all the same; the manifest then keeps the node from using it.
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ def export(run: Path, out: Path, options: ExportOptions | None = None) -> Path:
         measured = check(candidate, draft, options, progress)
         entries = candidate.entries
         entries["accuracy"] |= measured
+        entries["bf16"] = _bears_bf16(measured)
         entries["training"] = _provenance(state, source, run, out, options)
         path = write_model_folder(out, draft.read_bytes(), entries)
     print(f"{out}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
@@ -249,7 +251,8 @@ def check(
         if options.precision == "fp16" or arithmetic != "fp32":
             kind = arithmetic if arithmetic != "fp32" else "fp16"
             label = f"{name}, fp16 file" if options.precision == "fp16" else name
-            _judge_loss(candidate, expected, got, kind, label, result)
+            # nobody asked for bf16: the manifest forbids it instead
+            _judge_loss(candidate, expected, got, kind, label, result, kind == "bf16")
             continue
         found = candidate.compare(expected, got)
         remedy = "The backend or the exporter computes something else; report it with both versions"
@@ -260,13 +263,21 @@ def check(
 
 def _judge_loss(
     candidate: Candidate, expected: Sequence[Outputs], got: Sequence[Outputs], kind: str,
-    label: str, result: dict[str, Any],
+    label: str, result: dict[str, Any], may_fail: bool = False,
 ) -> None:  # fmt: skip
     found, limits = candidate.compare(expected, got), candidate.losses[kind]
-    parity.require(
-        found, limits, f"Precision of {label}", f"The network does not bear {kind}; use fp32."
-    )
-    result["precision_loss"][label] = {"limits": _told(limits), **parity.tell(found)}
+    if not may_fail:
+        remedy = f"The network does not bear {kind}; use fp32."
+        parity.require(found, limits, f"Precision of {label}", remedy)
+    result["precision_loss"][label] = {
+        "limits": _told(limits), "over": parity.find_excess(found, limits), **parity.tell(found)
+    }  # fmt: skip
+
+
+def _bears_bf16(measured: dict[str, Any]) -> bool:
+    """Whether bf16 was measured and kept its limits."""
+    losses = [loss for name, loss in measured["precision_loss"].items() if "bf16" in name]
+    return bool(losses) and not any(loss["over"] for loss in losses)
 
 
 def run_module(module: nn.Module, candidate: Candidate) -> list[Outputs]:

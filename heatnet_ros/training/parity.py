@@ -32,8 +32,8 @@ class Limits:
     """What a file or an arithmetic must keep; None where nothing is asked.
 
     px: decoded keypoints in crop pixels, or boxes in input pixels. heatmap: any pixel, as a part of
-    the crop's highest value. confidence: learned, or a box's score. ambiguous: share of the used
-    keypoints.
+    the crop's highest value over its lowest, so that a network sure of nothing is compared too.
+    confidence: learned, or a box's score. ambiguous: share of the used keypoints.
     """
 
     max_px: float | None = None
@@ -82,8 +82,8 @@ def compare_keypoints(
         distance = np.linalg.norm(points - again, axis=1)
         distances.append(distance[used & ~ambiguous])
         unclear.append(distance[used & ambiguous])
-        highest = float(before["heatmaps"].max())
-        heights.append(_largest(before["heatmaps"] - after["heatmaps"]) / highest)
+        span = max(float(np.ptp(before["heatmaps"])), np.finfo(np.float32).tiny)
+        heights.append(_largest(before["heatmaps"] - after["heatmaps"]) / span)
         if "confidence" in before:
             sureness.append(_largest(before["confidence"] - after["confidence"]))
         reference = solve_pose(sample, points, np.where(ambiguous, 0.0, confidence))
@@ -144,16 +144,21 @@ def require(found: dict[str, float], limits: Limits, what: str, remedy: str) -> 
 
     what: "Parity of model.onnx on openvino CPU fp32".
     """
+    over = find_excess(found, limits)
+    if over:
+        raise ModelError(f"{what} failed: {over}; found {tell(found)}. Not exported. {remedy}")
+
+
+def find_excess(found: dict[str, float], limits: Limits) -> str:
+    """What is over its limit or not a number, in words; empty when nothing is."""
     values = dict(found)
     if found.get("keypoints"):
         values["max_ambiguous"] = found["ambiguous_keypoints"] / found["keypoints"]
-    over = [
+    return ", ".join(
         f"{name} {values[name]:.4g} (allowed {limit:g})"
         for name, limit in asdict(limits).items()
         if limit is not None and name in values and not values[name] < limit
-    ]
-    if over:
-        raise ModelError(f"{what} failed: {', '.join(over)}; found {found}. Not exported. {remedy}")
+    )
 
 
 def find_ambiguous(heatmaps: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from heatnet_ros.config import EngineConfig
 from heatnet_ros.errors import ConfigError, ModelError
 from heatnet_ros.manifest import Manifest, check_objects, load_manifest
 from heatnet_ros.objects import ObjectLibrary, load_objects
@@ -57,6 +58,16 @@ def test_a_good_manifest(folder: Path) -> None:
     assert manifest.name == "some_model" and manifest.onnx_path == folder / "model.onnx"
     assert manifest.objects == ("mug", "valve") and manifest.input_hw == (256, 256)
     assert manifest.training["commit"] == "abc"
+
+
+@pytest.mark.parametrize("bears", [True, False, None])
+def test_auto_precision_is_one_that_the_network_bears(folder: Path, bears: bool | None) -> None:
+    _write(folder, bf16=bears)
+    manifest = load_manifest(folder)
+    auto = manifest.choose_engine(EngineConfig(threads=3))
+    assert (auto.precision, auto.threads) == ("fp32" if bears is False else "auto", 3)
+    asked = manifest.choose_engine(EngineConfig(precision="bf16"))
+    assert asked.precision == "bf16"  # who asks for it by name gets it
 
 
 def test_no_manifest(tmp_path: Path) -> None:

@@ -169,6 +169,50 @@ def test_a_loss_over_its_bound_is_refused(sharp_run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_that_bf16_breaks_is_exported_and_kept_from_it(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(parity.LOSS, "bf16", parity.Limits(max_heatmap=1e-12))
+    export.export(run, tmp_path / "out")
+    manifest = load_manifest(tmp_path / "out")
+    assert not manifest.bf16 and manifest.choose_engine(EngineConfig()).precision == "fp32"
+    losses = manifest.accuracy["precision_loss"]
+    assert all("max_heatmap" in loss["over"] for loss in losses.values())
+    monkeypatch.setitem(parity.LOSS, "bf16", parity.Limits())
+    export.export(run, tmp_path / "out")
+    assert load_manifest(tmp_path / "out").bf16 is bool(losses)  # not measured is not borne
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"condition": "all"},
+        {"condition": "decoder", "stem": "light", "lateral_place": "inside", "deep_head": True},
+        {"condition": "all", "rgbd": False, "confidence": True, "activation": "mish"},
+        {"loss": "focal", "sigma": 2.0, "lateral": False, "activation": "silu", "decoder_fine": 16},
+    ],
+)
+def test_every_kind_of_network_is_exported(changes, data, tmp_path, bears_bf16):
+    # the focal loss' sigmoid saturates, and equal peaks are ambiguous: there heatmaps are compared
+    sharpness = 0.0 if changes.get("loss") == "focal" else 4.0
+    run = save_run(tmp_path / "run", data, make_net(sharpness, **changes))
+    state = torch.load(run / "final.pt", weights_only=True)
+    state["config"] |= {"optimizer": "muon", "condition": changes.get("condition", "head")}
+    torch.save(state | {"optimizer": {"state": {}}}, run / "checkpoint.pt")
+    (run / "final.pt").unlink()  # of a training that goes on
+    path = export.export(run, tmp_path / "out")
+    manifest = load_manifest(tmp_path / "out")
+    assert manifest.training["checkpoint"] == "checkpoint.pt"
+    assert set(manifest.inputs) == {"rgb", "object_index"} | (
+        {"depth"} if changes.get("rgbd", True) else set()
+    )
+    assert ("confidence" in manifest.outputs) == changes.get("confidence", False)
+    found = manifest.accuracy["parity"]
+    for backend in ("onnxruntime CPU fp32", "openvino CPU fp32"):
+        assert found[backend]["max_px"] < 0.1 and found[backend]["max_heatmap"] < 1e-3
+    model = onnx.load(str(path))
+    assert model.opset_import[0].version >= 17
+    assert not [t for t in model.graph.initializer if "coarse" in t.name]
+
+
 def test_large_weights_are_stored_as_float16(exported):
     weights = onnx.load(str(load_manifest(exported).onnx_path)).graph.initializer
     assert {w.data_type for w in weights if np.prod(w.dims) > 5000} == {onnx.TensorProto.FLOAT16}
@@ -240,11 +284,19 @@ def test_a_detector_is_exported_and_compared(precision, data, tmp_path, monkeypa
     for part in net.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.momentum = 1.0
+    logits = []
     with torch.no_grad():  # statistics as after a training, and sure of something
         net.train()(torch.rand(2, 3, 96, 128))
-        for head in net.model[-1].one2one_cv3:
-            head[-1].weight.normal_(0, 0.5)
-            head[-1].bias.fill_(-3.0)
+        heads = [head[-1] for head in net.model[-1].one2one_cv3]
+        for head in heads:
+            head.weight.normal_(0, 0.5)
+            head.bias.zero_()
+            head.register_forward_hook(lambda _, __, found: logits.append(found))
+        frames = torch.from_numpy(np.load(data / "shard_00000.npz")["frames"])
+        net.eval()(frames.permute(0, 3, 1, 2) / 255.0)
+        for head, found in zip(heads, logits, strict=True):
+            head.weight.mul_(1.5 / found.std())
+            head.bias.copy_(-3.0 - 1.5 * found.mean(dim=(0, 2, 3)) / found.std())
     run = tmp_path / "yolo"
     run.mkdir()
     config = {"objects_file": str(DEMO), "data": str(data), "validation_shards": 1}
