@@ -35,10 +35,10 @@ from heatnet_ros.types import (
 
 MIN_VALID_DEPTH = 0.05  # of the crop's pixels
 FIT_RADIUS_PX = 2  # heatmap pixels around the maximum that the sub-pixel step looks at
-# A network's keypoint errors in one crop go together: 32 say as much as 5 independent ones. By so
-# much the squared error of a pose from colour alone exceeds what PnP's covariance says (held-out
-# renders, median over objects; with depth it is a third).
-PNP_CORRELATION, DEPTH_CORRELATION = 6.0, 2.0
+# A network's keypoint errors in one crop go together: 32 say as much as 4 independent ones. By so
+# much the squared error of a pose exceeds what the solve's covariance says, from colour alone and
+# with depth. Measured on held-out renders, where the median error is then 0.8 to 1.3 times it.
+PNP_CORRELATION, DEPTH_CORRELATION = 8.0, 3.0
 SMALLEST_VALUE = 1e-6  # where the logarithm is cut off
 _Heatmaps = NDArray[np.float32]
 

@@ -138,7 +138,7 @@ def _gate_m(problem: JointProblem, T: FloatArray) -> FloatArray:
 
 def _distinct(T: FloatArray, diameter_m: float) -> FloatArray:
     """The first poses that are not nearly the same as one before, SCORED at most."""
-    kept = []
+    kept: list[FloatArray] = []
     while len(T) and len(kept) < SCORED:
         kept.append(T[0])
         far = np.linalg.norm(T[:, :3, 3] - T[0, :3, 3], axis=1) > SAME_SHIFT * diameter_m
