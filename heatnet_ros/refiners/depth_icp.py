@@ -40,7 +40,7 @@ SHIFT_MAJORITY = 1.5
 # that keypoints which agree well with each other may still all be off.
 KEYPOINT_NOISE_PX = 1.5
 # Of how many keypoints the errors go together. Measured on held-out renders: the median error
-# is then 0.9 to 1.15 times what the covariance says, for networks with and without depth.
+# is then 0.8 to 1.15 times what the covariance says, for networks with and without depth.
 KEYPOINT_CORRELATION = 3.0
 MIN_KEYPOINTS = 4
 # keypoints further away are no inliers of the pose; those beyond the gate do not pull at all
