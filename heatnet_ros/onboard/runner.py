@@ -209,14 +209,16 @@ def last_line(log: Path) -> str:
 
 def _describe_failure(job: Job, code: int) -> str:
     text = job.log.read_text(errors="replace") if job.log.exists() else ""
-    own = text.rpartition("\n$ ")[2] if "\n$ " in text else text
+    # the last run's, without its command line
+    own = f"\n{text}".rpartition("\n$ ")[2].partition("\n")[2]
     lines = [line.strip() for line in own.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
     words = errors[-1].removeprefix("error: ") if errors else " / ".join(lines[-2:])
+    words = f"{words or 'it said nothing'}".rstrip(".")
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit status {code}"
     if code == -signal.SIGKILL:
         how += " (out of memory?)"
     return (
-        f"Step '{job.name}' {how}: {words} All it said is in {job.log}. When the cause is removed, "
-        "the same command continues with this step."
+        f"Step '{job.name}' {how}: {words}. All it said is in {job.log}. When the cause is "
+        "removed, the same command continues with this step."
     )
