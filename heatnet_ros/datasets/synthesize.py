@@ -120,8 +120,8 @@ def write_scene(config: SyntheticConfig, split: Path, index: int) -> Path:
     rng = np.random.default_rng((config.seed, zlib.crc32(split.name.encode()), index))
     count = min(config.images_per_scene, config.images - index * config.images_per_scene)
     quality = int(rng.integers(config.jpeg_quality[0], config.jpeg_quality[1] + 1))
-    writer = SceneWriter(folder, quality)
     with Rasterizer(config.size_wh) as rasterizer, _path_tracer(config) as tracer:
+        writer = SceneWriter(folder, quality)
         for number, scene in _layouts(config, count, meshes, clutter, rng):
             T_world_camera = random_camera(rng, config.settings)
             image = rasterizer.render(scene, config.K, T_world_camera)

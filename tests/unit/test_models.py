@@ -25,7 +25,9 @@ def test_manifest_fits_the_object_library(folder):
     library = load_objects(ROOT / "config" / "objects" / f"{folder.name.split('_')[0]}.yaml")
     check_objects(manifest, library)
     assert manifest.objects == tuple(library.objects)
-    assert manifest.training["command"].startswith(("python -m heatnet_ros.training.", "python -m heatnet_ros train "))
+    assert manifest.training["command"].startswith(
+        ("python -m heatnet_ros.training.", "python -m heatnet_ros train ")
+    )
     config = manifest.training["command"].split("--config ")[1].split()[0]
     assert (ROOT / config).exists()
     assert manifest.accuracy

@@ -119,6 +119,30 @@ def test_same_seed_same_files_whatever_the_workers(tmp_path):
     assert a["rgb/000000.jpg"] != b["rgb/000000.jpg"]
 
 
+def test_path_traced_scenes_are_the_rasterised_ones_in_another_light(tmp_path):
+    pytest.importorskip("mitsuba_oidn", reason="the extra 'pathtrace' is not installed")
+    small = small_config(camera=(75.0, 75.0, 39.5, 29.5, 80, 60), samples=2, images=4)
+    traced = dataclasses.replace(small, renderer="path", images_per_scene=2)
+    for workers in (1, 2):
+        synthesize.synthesize(traced, tmp_path / str(workers), "train", workers)
+    files = tree(tmp_path / "1")
+    assert files == tree(tmp_path / "2")
+    raster = dataclasses.replace(traced, renderer="raster")
+    synthesize.synthesize(raster, tmp_path / "raster", "train", 1)
+    others = tree(tmp_path / "raster")
+    assert set(files) == set(others)
+    differ = {name for name in files if files[name] != others[name]}
+    assert differ == {name for name in files if name.endswith(".jpg")}  # poses, masks, depth do not
+
+
+def test_without_mitsuba_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mitsuba", None)
+    config = synthesize.read_config(command(tmp_path, "--renderer", "path", "--images", "1"))
+    with pytest.raises(EngineError, match=r"'mitsuba'.*pip install 'heatnet_ros\[pathtrace\]'"):
+        synthesize.write_scene(config, tmp_path / "train", 0)
+    assert not (tmp_path / "train").exists()
+
+
 def test_the_command_continues_after_kill_9(tmp_path):
     arguments = [
         sys.executable, "-c",
