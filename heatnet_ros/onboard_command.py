@@ -7,6 +7,7 @@ what is done: interrupted or killed at any moment, the same command continues.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import platform
 import shlex
@@ -170,8 +171,12 @@ class Onboarding:
             return UNDECIDED
         try:
             self._run_steps()
-        finally:
-            self._note_time()
+        except BaseException:
+            # a full disk: the step's own error says more
+            with contextlib.suppress(DataError):
+                self._note_time()
+            raise
+        self._note_time()
         return self._tell_result()
 
     def spent_s(self) -> float:
