@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ import numpy as np
 
 from heatnet_ros.config import load_yaml
 from heatnet_ros.errors import ConfigError
-from heatnet_ros.geometry.depth import nearest_normals
 from heatnet_ros.geometry.symmetry import NO_SYMMETRY, Symmetries, rotation_about
 from heatnet_ros.keypoint_sampling import METHODS, farthest_points, sample_keypoints
 from heatnet_ros.mesh import Mesh, diameter, load_ply, sample_surface
@@ -48,11 +46,6 @@ class ObjectModel:
     mesh_unit: str
     keypoint_method: str | None = None
     keypoint_seed: int | None = None
-
-    @cached_property
-    def keypoint_normals(self) -> FloatArray:
-        """Kx3 unit normals of the surface samples nearest to the keypoints."""
-        return nearest_normals(self.keypoints_m, self.surface)
 
     def load_mesh(self, *, with_texture: bool = True) -> Mesh | None:
         """The mesh, or None where the library names none or the file is absent.

@@ -69,10 +69,13 @@ def scale_points(points_px: FloatArray, scale: float) -> FloatArray:
 def round_to_pixels(
     points_px: FloatArray, size_hw: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Nearest pixel of each point (N, 2) as integer (x, y), and whether it lies in the image."""
-    finite = np.all(np.isfinite(points_px), axis=1)
-    pixels = np.floor(np.where(finite[:, None], points_px, -1e6) + 0.5).astype(np.int64)
-    inside = np.all((pixels >= 0) & (pixels < [size_hw[1], size_hw[0]]), axis=1)
+    """Nearest pixel of points (..., 2) as integer (x, y), and whether it lies in the image (...).
+
+    Points that are not finite lie outside, at some negative pixel.
+    """
+    near = np.where(np.abs(points_px) < 1e6, points_px, -1e6)
+    pixels = np.floor(near + 0.5).astype(np.int64)
+    inside = np.all((pixels >= 0) & (pixels < [size_hw[1], size_hw[0]]), axis=-1)
     return pixels, inside
 
 

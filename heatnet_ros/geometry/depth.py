@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatnet_ros.errors import DataError
-from heatnet_ros.geometry import camera, se3
+from heatnet_ros.geometry import camera
 from heatnet_ros.types import DepthF32, Distortion, FloatArray
 
 # a surface seen at a flatter angle than this has depth too noisy to compare
@@ -53,37 +53,12 @@ def depth_points(
             f"Surface: expected points and normals of one shape Nx3, got {points_m.shape} and "
             f"{normals.shape}."
         )
-    p = se3.transform(T_camera_object, points_m)
-    n = normals @ T_camera_object[:3, :3].T
-    facing = -np.einsum("ij,ij->i", n, p) >= MIN_FACING_COS * np.linalg.norm(p, axis=1)
-    index = np.flatnonzero(facing & (p[:, 2] > 0))
-    pixels, inside = camera.round_to_pixels(
-        camera.project(p[index], K, distortion), (depth_m.shape[0], depth_m.shape[1])
+    view = view_surfaces(
+        T_camera_object[None], points_m.T[None], normals.T[None], depth_m, K, distortion
     )
-    index, pixels = index[inside], pixels[inside]
-    z = depth_m[pixels[:, 1], pixels[:, 0]].astype(np.float64)
-    valid = np.isfinite(z) & (z > 0)
-    index = index[valid]
-    measured = camera.backproject(pixels[valid].astype(np.float64), z[valid], K, distortion)
-    return DepthPoints(index, p[index], n[index], measured)
-
-
-def depth_residuals(
-    T_camera_object: FloatArray,
-    points_m: FloatArray,
-    normals: FloatArray,
-    depth_m: DepthF32,
-    K: FloatArray,
-    distortion: Distortion = camera.NO_DISTORTION,
-) -> FloatArray:
-    """Measured minus predicted z in metres, (N,), for surface points (N, 3), normals (N, 3).
-
-    NaN where ``depth_points`` leaves a point out. Raises DataError when points and normals differ.
-    """
-    seen = depth_points(T_camera_object, points_m, normals, depth_m, K, distortion)
-    residuals = np.full(len(points_m), np.nan)
-    residuals[seen.index] = seen.residuals_m
-    return residuals
+    index = np.flatnonzero(view.valid[0])
+    predicted, gap = view.points_m[0].T[index], view.gap_m[0].T[index]
+    return DepthPoints(index, predicted, view.normals[0].T[index], predicted + gap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,15 +97,13 @@ def view_surfaces(
     valid = (away < 0) & (away * away >= limit) & (p[:, 2] > 0)
     z = np.where(valid, p[:, 2], 1.0)
     if distortion.is_zero:
-        pixels = np.floor(p[:, :2] / z[:, None] * _focal(K) + _center(K) + 0.5)
+        points_px = (p[:, :2] / z[:, None] * _focal(K) + _center(K)).swapaxes(1, 2)
     else:
         seen = np.stack([p[:, 0], p[:, 1], z], axis=-1).reshape(-1, 3)
-        projected = camera.project(seen, K, distortion).reshape(*z.shape, 2)
-        pixels = np.floor(projected.transpose(0, 2, 1) + 0.5)
-    h, w = depth_m.shape
-    with np.errstate(invalid="ignore"):
-        valid &= (pixels >= 0).all(axis=1) & (pixels[:, 0] < w) & (pixels[:, 1] < h)
-    u, v = np.where(valid[:, None], pixels, 0.0).astype(np.int64).swapaxes(0, 1)
+        points_px = camera.project(seen, K, distortion).reshape(*z.shape, 2)
+    pixels, inside = camera.round_to_pixels(points_px, (depth_m.shape[0], depth_m.shape[1]))
+    valid &= inside
+    u, v = np.where(valid[..., None], pixels, 0).transpose(2, 0, 1)
     measured_z = depth_m[v, u].astype(np.float64)
     valid &= np.isfinite(measured_z) & (measured_z > 0)
     measured_z = np.where(valid, measured_z, p[:, 2])
@@ -152,9 +125,3 @@ def _focal(K: FloatArray) -> FloatArray:
 
 def _center(K: FloatArray) -> FloatArray:
     return K[:2, 2, None]
-
-
-def nearest_normals(points_m: FloatArray, surface: FloatArray) -> FloatArray:
-    """Normals (N, 3) for points (N, 3): those of the nearest samples of a surface (M, 6)."""
-    distance = np.linalg.norm(points_m[:, None] - surface[None, :, :3], axis=2)
-    return np.asarray(surface[np.argmin(distance, axis=1), 3:])

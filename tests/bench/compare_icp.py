@@ -29,7 +29,7 @@ from heatnet_ros.datasets.bop import object_id
 from heatnet_ros.evaluation_models import EvaluationModels
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.camera import backproject, crop_around_box, project
-from heatnet_ros.geometry.depth import depth_residuals
+from heatnet_ros.geometry.depth import depth_points
 from heatnet_ros.mesh import sample_surface
 from heatnet_ros.metrics import add_or_adds_error_m, pose_errors
 from heatnet_ros.objects import ObjectLibrary, ObjectModel, load_objects
@@ -168,8 +168,8 @@ def _agrees_better(frame: Frame, model: ObjectModel, T: np.ndarray, than: np.nda
     errors = []
     for each in (than, T):
         points, normals = np.hsplit(model.surface, 2)
-        r = depth_residuals(each, points, normals, frame.depth_m, frame.K, frame.distortion)
-        r = np.abs(r[np.isfinite(r)])
+        seen = depth_points(each, points, normals, frame.depth_m, frame.K, frame.distortion)
+        r = np.abs(seen.residuals_m)
         if len(r) < MIN_SOURCE:
             return False
         errors.append(float(np.minimum(r, 0.25 * model.diameter_m).mean()))

@@ -11,9 +11,9 @@ import pytest
 
 from heatnet_ros.errors import DataError
 from heatnet_ros.geometry import camera, se3
-from heatnet_ros.geometry.depth import depth_points, depth_residuals, nearest_normals
+from heatnet_ros.geometry.depth import depth_points
 from heatnet_ros.mesh import load_ply, sample_surface
-from heatnet_ros.types import Distortion
+from heatnet_ros.types import Distortion, FloatArray
 
 K = np.array([[600.0, 0.0, 320.0], [0.0, 600.0, 240.0], [0.0, 0.0, 1.0]])
 LMO = Path(__file__).parents[4] / "shared" / "data" / "lmo"
@@ -22,6 +22,16 @@ POINTS = np.array([[x, y, z] for z in (-0.02, 0.02) for x in (-0.03, 0, 0.03) fo
 NORMALS = np.where(POINTS[:, 2:] < 0, [[0, 0, -1.0]], [[0, 0, 1.0]])
 T = se3.make_transform(np.eye(3), np.array([0.0, 0.0, 0.62]))
 FRONT = POINTS[:, 2] < 0
+
+
+def depth_residuals(
+    T: FloatArray, points_m: FloatArray, normals: FloatArray, depth_m: FloatArray, K: FloatArray
+) -> FloatArray:
+    """Measured minus predicted z of every point, NaN for those left out."""
+    seen = depth_points(T, points_m, normals, depth_m, K)
+    residuals = np.full(len(points_m), np.nan)
+    residuals[seen.index] = seen.residuals_m
+    return residuals
 
 
 def test_residual_is_measured_minus_predicted_on_facing_points() -> None:
@@ -82,11 +92,6 @@ def test_measured_points_lie_on_the_measured_plane(distortion: Distortion) -> No
 def test_normals_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match=r"Nx3.*\(12, 3\) and \(11, 3\)"):
         depth_residuals(T, POINTS, NORMALS[1:], np.ones((4, 4), np.float32), K)
-
-
-def test_nearest_normals() -> None:
-    surface = np.hstack([POINTS, NORMALS])
-    np.testing.assert_array_equal(nearest_normals(POINTS + 0.004, surface), NORMALS)
 
 
 @pytest.mark.skipif(not LMO.exists(), reason=f"{LMO} is absent")
