@@ -23,7 +23,7 @@ LEAST_TRAINING_S = 150.0
 # one after the other, the detector needs less
 DETECTOR_SHARE = 0.4
 # HeatNet's width on a CPU grows when there is time for so many crops; it costs this much more
-WIDE_FROM_CROPS, WIDE_COST = 120_000, 1.6
+WIDE_FROM_CROPS, WIDE_COST = 120_000, 1.35
 NARROW, WIDE, GPU_WIDTH = 24, 32, 64
 REPORT_S = 20.0
 AFTER_TRAINING = ("export-yolo", "export-heatnet", "evaluate", "report")
@@ -223,8 +223,8 @@ def remaining_s(plan: Plan, steps: Sequence[Sequence[str]]) -> float:
 
 def _fixed_times(test_images: int, rates: Rates) -> dict[str, float]:
     """Steps that are needed whatever the budget. Exports and evaluation scale with the start."""
-    # a frame through both networks costs about as much as training on ten samples of each
-    frame_s = 0.1 + 4 / rates.crops_per_s + 4 / rates.frames_per_s
+    # inference on a frame and its crops, and what else the pipeline, metrics and overlays take
+    frame_s = 0.15 + 2 / rates.crops_per_s + 1 / rates.frames_per_s
     return {
         "render-test": test_images / rates.images_per_s,
         "export-yolo": 20 + rates.start_s,

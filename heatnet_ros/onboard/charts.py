@@ -51,7 +51,8 @@ def draw_histogram(
         if names[i]:
             parts.append(_text(x + step / 2, HEIGHT - _BOTTOM + 12, f"{names[i]}", "middle"))
             parts.append(_text(x + step / 2, HEIGHT - _BOTTOM - tall - 3, str(count), "middle"))
-    for i in range(0, len(edges), max(1, len(edges) // 5)):
+    # the last edge would be written over the first named bar
+    for i in range(0, len(edges) - bool(extra), max(1, len(edges) // 5)):
         parts.append(_text(_LEFT + i * step, HEIGHT - _BOTTOM + 12, f"{edges[i]:g}", "middle"))
     middle = _LEFT + step * len(counts) / 2
     parts.append(_text(middle, HEIGHT - 6, unit, "middle"))
@@ -88,7 +89,8 @@ def draw_lines(lines: Sequence[Line], title: str, x_unit: str) -> str:
             parts.append(_text(WIDTH - _RIGHT - 4, _TOP + 12 + 12 * i, line.name, "end", color))
     for i in range(_TICKS + 1):
         x = left + (right - left) * i / _TICKS
-        parts.append(_text(place((x, low))[0], HEIGHT - _BOTTOM + 12, _short(x), "middle"))
+        anchor = "end" if i == _TICKS else "middle"
+        parts.append(_text(place((x, low))[0], HEIGHT - _BOTTOM + 12, _short(x), anchor))
     parts.append(_text(_LEFT + (WIDTH - _LEFT) / 2, HEIGHT - 6, x_unit, "middle"))
     return _svg(parts)
 

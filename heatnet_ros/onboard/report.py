@@ -155,7 +155,7 @@ def _object_charts(name: str, records: Sequence[Mapping[str, Any]]) -> list[str]
     ):
         values = [scale * record[key] for record in found if record[key] is not None]
         beyond = sum(value > edges[-1] for value in values)
-        extra = [("more", beyond), ("missed", missed)]
+        extra = [(f"> {edges[-1]}", beyond), ("missed", missed)]
         charts.append(draw_histogram(values, edges, extra, f"{name}: {title}", unit))
     return charts
 
