@@ -67,7 +67,8 @@ def run(data, tmp_path_factory) -> Path:
 
 
 def test_augmentation_moves_picture_depth_and_keypoints_together(data):
-    crops = load_crops(data, 0, 1)
+    stored = load_crops(data, 0, 1)
+    crops = {key: np.stack([values[i] for i in range(4)]) for key, values in stored.items()}
     diameters = [m.diameter_m for m in load_objects(DEMO).objects.values()]
     crops["rgb"][:] = 0
     for i in range(4):  # a white dot off the middle of each box as its first keypoint
