@@ -46,8 +46,8 @@ class SyntheticConfig:
 
     images_per_scene: pictures in a BOP scene folder; cameras_per_layout of them show the same
     table. clutter: mesh files of further distractors. max_faces: meshes are decimated to it (0:
-    never). jpeg_quality: range. samples: paths per pixel of the path tracer, which are denoised: 16
-    instead of 4 take three times as long for 0.6 dB. variant: see ``PathTracer``.
+    never). jpeg_quality: range. samples: paths per pixel of the path tracer, which are denoised.
+    variant: see ``PathTracer``.
     """
 
     objects_file: str = ""
@@ -262,7 +262,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, help="pictures in all (4000)")
     parser.add_argument("--seed", type=int, help="same seed, same images (0)")
     parser.add_argument(
-        "--renderer", choices=RENDERERS, help="raster: fast; path: path traced, about 30 x slower"
+        "--renderer", choices=RENDERERS, help="raster: fast; path: path traced, about 20 x slower"
     )
     parser.add_argument(
         "--distance", metavar="NEAR,FAR", help="of the camera from the table's middle, metres"
