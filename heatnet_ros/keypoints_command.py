@@ -106,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--seed: expected a whole number from 0, got {args.seed}.")
     if args.ignore_colors and not args.accept_symmetries:
         raise ConfigError("--ignore-colors says which proposals --accept-symmetries takes: add it.")
-    sources = _name_meshes(args.meshes, _parse_renames(args.rename), args.bop_models_info)
-    symmetries = _parse_symmetries(args.symmetry, [source.name for source in sources])
+    sources = name_meshes(args.meshes, parse_renames(args.rename), args.bop_models_info)
+    symmetries = parse_symmetries(args.symmetry, [source.name for source in sources])
     entries = []
     for source in sources:
         imported = import_mesh(source.mesh_path, args.unit, notify=_say)
@@ -176,7 +176,8 @@ def _save_checked(out: Path, name: str, entries: list[dict[str, Any]]) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _parse_renames(texts: Sequence[str]) -> dict[str, str]:
+def parse_renames(texts: Sequence[str]) -> dict[str, str]:
+    """``FILE=NAME`` texts -> file stem to name. Raises ConfigError."""
     renames = {}
     for text in texts:
         stem, equals, name = text.partition("=")
@@ -186,7 +187,7 @@ def _parse_renames(texts: Sequence[str]) -> dict[str, str]:
     return renames
 
 
-def _name_meshes(
+def name_meshes(
     meshes: Sequence[Path], renames: dict[str, str], info_path: Path | None
 ) -> list[_Source]:
     """Names come from --rename, else from the BOP data set, else from the file."""
@@ -226,9 +227,7 @@ def _stem(path: Path) -> str:
     return path.resolve().parent.name if path.stem in _NAMELESS else path.stem
 
 
-def _parse_symmetries(
-    texts: Sequence[str], names: Sequence[str]
-) -> dict[str, list[dict[str, Any]]]:
+def parse_symmetries(texts: Sequence[str], names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Object name -> entries as the library stores them. Raises ConfigError."""
     parsed: dict[str, list[dict[str, Any]]] = {}
     for text in texts:

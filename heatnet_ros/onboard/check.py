@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heatnet_ros.errors import DataError
-from heatnet_ros.keypoints_command import _name_meshes, _parse_renames, _parse_symmetries
+from heatnet_ros.keypoints_command import name_meshes, parse_renames, parse_symmetries
 from heatnet_ros.mesh_import import ImportedMesh, import_mesh, normalize
 from heatnet_ros.onboard.options import Options, Places
 from heatnet_ros.symmetry_proposal import SymmetryProposal, propose_symmetries
@@ -61,10 +61,10 @@ def check_meshes(options: Options, notify: Notify) -> Check:
 
     Raises ConfigError and DataError as ``import_mesh`` does.
     """
-    sources = _name_meshes(
-        [Path(path) for path in options.meshes], _parse_renames(options.rename), None
+    sources = name_meshes(
+        [Path(path) for path in options.meshes], parse_renames(options.rename), None
     )
-    given = _parse_symmetries(options.symmetry, [source.name for source in sources])
+    given = parse_symmetries(options.symmetry, [source.name for source in sources])
     found: list[tuple[CheckedObject, ImportedMesh]] = []
     undecided: list[str] = []
     for source in sources:
