@@ -10,6 +10,7 @@ import importlib.util
 from pathlib import Path
 
 from heatnet_ros.errors import ConfigError
+from heatnet_ros.estimators.yolo import SIZE_STEP
 
 _NEEDED = ("torch", "onnx", "openvino", "onnxruntime")
 
@@ -37,6 +38,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="check on crops of these real images too, for instance data/lmo",
     )
     parser.add_argument("--split", default="test", help="split of --images (test)")
+    parser.add_argument(
+        "--input-size",
+        type=parse_input_size,
+        metavar="WxH",
+        help="a detector's input, multiples of 32, instead of the training's: a larger one finds "
+        "smaller objects and takes more time",
+    )
+
+
+def parse_input_size(text: str) -> tuple[int, int]:
+    """``416x320`` -> (height, width). Raises argparse's error unless both are multiples of 32."""
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected WIDTHxHEIGHT such as 416x320, got '{text}'"
+        ) from None
+    if min(width, height) < SIZE_STEP or width % SIZE_STEP or height % SIZE_STEP:
+        raise argparse.ArgumentTypeError(
+            f"width and height must be multiples of {SIZE_STEP}, got '{text}'"
+        )
+    return height, width
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,5 +74,6 @@ def run(args: argparse.Namespace) -> int:
     from heatnet_ros.training.export_samples import RealImages
 
     images = RealImages(args.images, args.split) if args.images is not None else None
-    export(args.run, args.out, ExportOptions(args.precision, args.weights, images))
+    options = ExportOptions(args.precision, args.weights, images, args.input_size)
+    export(args.run, args.out, options)
     return 0

@@ -15,6 +15,7 @@ from heatnet_ros.geometry.camera import Letterbox, fit_letterbox
 from heatnet_ros.manifest import Manifest
 from heatnet_ros.types import Detection, FloatArray, Frame
 
+SIZE_STEP = 32  # the largest stride of YOLO: width and height of its input are multiples of it
 COLUMNS = 6  # x0, y0, x1, y1, score, class index
 # The network is trained to answer once per object, without NMS. Trained briefly it answers twice
 # for one in five: a box of the same class that overlaps a better one so much is the same object.

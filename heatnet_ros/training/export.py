@@ -64,11 +64,15 @@ Compare = Callable[[Sequence[Outputs], Sequence[Outputs]], dict[str, float]]
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """precision: arithmetic of the graph. weights: how they are stored. images: real ones."""
+    """precision: arithmetic of the graph. weights: how they are stored. images: real ones.
+
+    input_hw: a detector's input in pixels, None for the training's.
+    """
 
     precision: str = "fp32"
     weights: str = "fp16"
     images: RealImages | None = None
+    input_hw: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +136,11 @@ def export(run: Path, out: Path, options: ExportOptions | None = None) -> Path:
 
 def build_heatnet(state: dict[str, Any], options: ExportOptions) -> Candidate:
     """HeatNet, the crops to compare on and the manifest's entries."""
+    if options.input_hw is not None:
+        raise ModelError(
+            "--input-size is a detector's; HeatNet's crops have the size that it was trained with. "
+            "Leave it out."
+        )
     config = build_config(TrainConfig, state["config"], "checkpoint")
     library = load_objects(Path(config.objects_file))
     try:
@@ -190,6 +199,7 @@ def build_detector(state: dict[str, Any], options: ExportOptions) -> Candidate:
     accuracy = evaluate_frames(model, data)
     model = model.eval().fuse(verbose=False)
     model.model[-1].export = True
+    height, width = options.input_hw or (height, width)
     # the mode without a dynamic input: anchors become constants of the graph
     model.model[-1].format = "onnx"
     trained = DeployedYolo(model).eval()
@@ -198,7 +208,7 @@ def build_detector(state: dict[str, Any], options: ExportOptions) -> Candidate:
     graph = _finish(shipped, shipped.model, HalfDetector, options)
     with torch.no_grad():  # anchors are made in the first run, in the run's type
         graph(**inputs)
-    samples = held_out_frames(data)
+    samples = held_out_frames(data, (height, width))
     if options.images is not None:
         samples += real_frames(options.images, (height, width))
     return Candidate(
@@ -354,6 +364,8 @@ def _provenance(
     command += f" --precision {options.precision} --weights {options.weights}"
     if options.images is not None:
         command += f" --images {options.images.dataset} --split {options.images.split}"
+    if options.input_hw is not None:
+        command += f" --input-size {options.input_hw[1]}x{options.input_hw[0]}"
     return {
         "command": state["command"],
         "commit": state["commit"],

@@ -111,12 +111,14 @@ def real_crops(
     return samples
 
 
-def held_out_frames(data: Mapping[str, Any]) -> list[Sample]:
-    """Frames that the training did not see, as the detector takes them."""
-    return [
-        Sample({"image": frame_sample(dict(data), i, None, 0.0)[0][None]}, "held out")
-        for i in _spread(len(data["frames"]), HELD_OUT)
-    ]
+def held_out_frames(data: Mapping[str, Any], input_hw: tuple[int, int]) -> list[Sample]:
+    """Frames that the training did not see, letterboxed to the detector's input."""
+    samples = []
+    for i in _spread(len(data["frames"]), HELD_OUT):
+        frame = frame_sample(dict(data), i, None, 0.0)[0]
+        image = fit_letterbox((frame.shape[0], frame.shape[1]), input_hw).apply(frame)
+        samples.append(Sample({"image": image[None]}, "held out"))
+    return samples
 
 
 def real_frames(images: RealImages, input_hw: tuple[int, int]) -> list[Sample]:

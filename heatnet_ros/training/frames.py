@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from heatnet_ros.datasets.shards import load_shards
+from heatnet_ros.estimators.yolo import SIZE_STEP
 from heatnet_ros.rendering.sensor import apply_color_sensor
 from heatnet_ros.training.augment import shift_hue
-
-SIZE_STEP = 32  # the largest stride of YOLO: its input is a multiple of it
 
 
 def load_frames(folder: Path, first: int, last: int | None) -> dict[str, Any]:

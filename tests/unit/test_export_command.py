@@ -29,3 +29,13 @@ def test_without_the_training_extra_it_says_what_to_install(
     )
     with pytest.raises(ConfigError, match=r"needs torch,.*pip install 'heatnet_ros\[train\]'"):
         export_command.run(parse("--run", "runs/a", "--out", "models/a"))
+
+
+def test_input_size_is_width_by_height_in_steps_of_the_network(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert parse("--run", "a", "--out", "b", "--input-size", "416x320").input_size == (320, 416)
+    for wrong, told in (("400x320", "multiples of 32"), ("0x32", "multiples"), ("416", "416x320")):
+        with pytest.raises(SystemExit):
+            parse("--run", "a", "--out", "b", "--input-size", wrong)
+        assert told in capsys.readouterr().err

@@ -276,8 +276,10 @@ def test_learned_confidence_becomes_an_output(data, tmp_path, bears_bf16):
     assert not [t for t in onnx.load(str(path)).graph.initializer if "dense" in t.name]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_detector_is_exported_and_compared(precision, data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("precision", "input_hw"), [("fp32", None), ("fp16", None), ("fp32", (128, 160))]
+)
+def test_a_detector_is_exported_and_compared(precision, input_hw, data, tmp_path, monkeypatch):
     pytest.importorskip("ultralytics", reason="ultralytics is in the train extra")
     torch.manual_seed(0)
     net = export.build_yolo(len(load_objects(DEMO).objects), "n", 1)
@@ -304,7 +306,8 @@ def test_a_detector_is_exported_and_compared(precision, data, tmp_path, monkeypa
     torch.save(state | {"command": "test", "commit": "none", "seen": 1}, run / "final.pt")
     for kind in ("bf16", "fp16", "rounding"):
         monkeypatch.setitem(parity.BOX_LOSS, kind, parity.Limits(p99_px=np.inf))
-    path = export.export(run, tmp_path / "out", export.ExportOptions(precision))
+    options = export.ExportOptions(precision, input_hw=input_hw)
+    path = export.export(run, tmp_path / "out", options)
     accuracy = load_manifest(tmp_path / "out").accuracy
     if precision == "fp32":
         found = accuracy["parity"]["onnxruntime CPU fp32"]
@@ -312,10 +315,12 @@ def test_a_detector_is_exported_and_compared(precision, data, tmp_path, monkeypa
     else:
         assert "openvino CPU fp32, fp16 file" in accuracy["precision_loss"]
     engine = load_engine(path, EngineConfig(backend="onnxruntime"))
-    rows = engine.run({"image": np.zeros((1, 96, 128, 3), np.uint8)})["detections"]
+    size = input_hw or (96, 128)
+    rows = engine.run({"image": np.zeros((1, *size, 3), np.uint8)})["detections"]
     assert rows.shape[0] == 1 and rows.shape[2] == 6 and np.isfinite(rows).all()
     content = yaml.safe_load((tmp_path / "out" / "manifest.yaml").read_text())
     assert content["objects"] == list(load_objects(DEMO).objects)
+    assert content["input_hw"] == list(size)
 
 
 def test_fusing_keeps_the_function_and_removes_every_normalisation():
