@@ -39,6 +39,8 @@ DEPTH_STEP_M = 1e-4
 IMAGES_PER_SHARD = 100
 DETECTED_IOU = 0.5
 MIN_PIXELS = 200
+# what an evaluation counts (BOP: 10 %), the detector must not learn to be background
+MIN_BOX_VISIBLE = 0.1
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _cut_shard(job: _Job) -> str:
             visible = 1.0 if truth.visible_fraction is None else truth.visible_fraction
             if truth.obj_id not in known or truth.bbox_xyxy_px is None:
                 continue
-            if visible < job.options.min_visible:
+            if visible < MIN_BOX_VISIBLE:
                 continue
             name = known[truth.obj_id]
             x0, y0, x1, y1 = box = truth.bbox_xyxy_px
@@ -147,6 +149,8 @@ def _cut_shard(job: _Job) -> str:
                 continue
             edges = [x0 / width, y0 / height, (x1 + 1) / width, (y1 + 1) / height]
             boxes.append([len(frames), names.index(name), *edges, visible])
+            if visible < job.options.min_visible:
+                continue
             seen = _detected(box, name, found)
             if detector is not None and seen is None:
                 continue

@@ -297,8 +297,8 @@ def _reasons(
         + f"; each of their crops is seen about {passes:.1f} times.",
         f"HeatNet: preset lite, width {width}"
         + (f" (wider than {NARROW}, as there is time for it)" if width == WIDE else "")
-        + f", {heatnet_s / 60:.1f} min, about {crops / 1000:.0f} 000 crops.",
+        + f", {heatnet_s / 60:.1f} min, about {crops:,.0f} crops.",
         f"Detector: YOLOv10{'m' if rates.gpu else 'n'}, {detector_s / 60:.1f} min, about "
-        f"{frames / 1000:.0f} 000 frames.",
+        f"{frames:,.0f} frames.",
     ]
     return tuple(found)

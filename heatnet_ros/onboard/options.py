@@ -269,7 +269,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--unit", choices=("auto", "m", "mm"), default="auto", help="of the meshes (auto: by size)")
     add("--rename", action="append", default=[], metavar="FILE=NAME",
         help="name of an object whose file is called otherwise")  # fmt: skip
-    add("--keypoints", type=int, default=32, metavar="N", help="keypoints per object (32)")
+    add("--keypoints", type=int, default=50, metavar="N", help="keypoints per object (50)")
     add("--rgb", action="store_true", help="a network for colour images, without depth (RGB-D)")
     add("--poses", choices=POSES, default="upright",
         help="how objects lie: upright (the mesh's z axis up, turned about it; the default and "
