@@ -63,11 +63,19 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype | None:
     """Precision of a run -> type for autocast, or None for float32. Raises ConfigError."""
     if name == "auto":
         if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+            return torch.bfloat16 if _gpu_computes_bf16(device) else torch.float16
         return torch.bfloat16 if _cpu_computes_bf16() else None
     if name == "fp16" and device.type != "cuda":
         raise ConfigError("precision: fp16 needs a CUDA GPU; use bf16, fp32 or auto on the CPU.")
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def _gpu_computes_bf16(device: torch.device) -> bool:
+    """Whether the instructions are there: NVIDIA's from Ampere (8.0) on, and AMD's.
+
+    ``torch.cuda.is_bf16_supported`` says yes to older GPUs as well, which emulate it slowly.
+    """
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def _cpu_computes_bf16() -> bool:
