@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from heatnet_ros.datasets.bop import BopImage, BopScene
+from heatnet_ros.datasets.bop import BopImage, BopScene, ObjectTruth
 from heatnet_ros.datasets.open import open_dataset
 from heatnet_ros.errors import DataError
 from heatnet_ros.estimators.heatnet import MIN_VALID_DEPTH
@@ -73,7 +73,8 @@ def real_crops(
 ) -> list[CropSample]:
     """Crops around the true boxes of real images, cut as the estimator does.
 
-    Raises DataError when the split shows none of the library's objects.
+    An object of which the data set does not say how visible it is counts as visible. Raises
+    DataError when the split shows none of the library's objects.
     """
     names = list(library.objects)
     wanted = [
@@ -82,7 +83,7 @@ def real_crops(
         for truth in image.truths
         if (name := scene.name_of(truth.obj_id)) in names
         and truth.bbox_xyxy_px is not None
-        and (truth.visible_fraction or 0.0) >= MIN_VISIBLE
+        and _is_visible(truth)
     ]
     samples = []
     for i in _spread(len(wanted), REAL):
@@ -109,6 +110,11 @@ def real_crops(
             f"true poses and boxes{needs}. Give another data set, or leave --images out."
         )
     return samples
+
+
+def _is_visible(truth: ObjectTruth) -> bool:
+    """Enough of it, where the data set says how much: Linemod_preprocessed does not."""
+    return truth.visible_fraction is None or truth.visible_fraction >= MIN_VISIBLE
 
 
 def held_out_frames(data: Mapping[str, Any], input_hw: tuple[int, int]) -> list[Sample]:

@@ -1,5 +1,6 @@
 """What the parity check measures, on heatmaps and images whose answer is known."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from heatnet_ros.errors import DataError, ModelError
 from heatnet_ros.estimators.heatnet import encode_heatmaps
 from heatnet_ros.geometry.camera import project
 from heatnet_ros.geometry.se3 import exp_so3, make_transform, transform
-from heatnet_ros.objects import load_objects
+from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.resources import find_resource
 from heatnet_ros.training.export_samples import CropSample, RealImages, real_crops
 from heatnet_ros.training.heatnet import HeatNetConfig
@@ -165,4 +166,36 @@ def test_images_without_the_objects_are_refused(tmp_path):
     write_dataset(tmp_path / "mine", "teapot")
     config = HeatNetConfig(len(LIBRARY.objects), len(MUG.keypoints_m), crop_px=128)
     with pytest.raises(DataError, match="shows none of bracket, valve, mug"):
+        real_crops(RealImages(tmp_path / "mine", "test"), LIBRARY, config, 1.3)
+
+
+def test_an_object_whose_visibility_nobody_states_is_taken(tmp_path):
+    """Linemod_preprocessed has no visible fractions; BOP's without scene_gt_info has no boxes."""
+    scene = tmp_path / "data" / "01"
+    for name, picture in (
+        ("rgb", np.full((240, 320, 3), 90, np.uint8)),
+        ("depth", np.full((240, 320), 800, np.uint16)),
+    ):
+        (scene / name).mkdir(parents=True)
+        cv2.imwrite(str(scene / name / "0000.png"), picture)
+    (scene / "test.txt").write_text("0000\n")
+    matrix = "[600.0, 0.0, 160.0, 0.0, 600.0, 120.0, 0.0, 0.0, 1.0]"
+    (scene / "info.yml").write_text(f"0:\n  cam_K: {matrix}\n  depth_scale: 1.0\n")
+    (scene / "gt.yml").write_text(
+        "0:\n- cam_R_m2c: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]\n"
+        "  cam_t_m2c: [0.0, 0.0, 800.0]\n  obj_bb: [120, 90, 60, 50]\n  obj_id: 1\n"
+    )
+    ape = dataclasses.replace(MUG, name="ape")
+    library = ObjectLibrary("lm", {"ape": ape}, tmp_path / "lm.yaml")
+    config = HeatNetConfig(1, len(ape.keypoints_m), crop_px=128)
+    (sample,) = real_crops(RealImages(tmp_path, "test"), library, config, 1.3)
+    assert sample.model is ape and sample.feed["depth"].shape == (1, 2, 128, 128)
+
+
+def test_an_object_that_is_hidden_is_left_out(tmp_path):
+    write_dataset(tmp_path / "mine", "mug")
+    path = tmp_path / "mine" / "test" / "000001" / "scene_gt_info.json"
+    path.write_text(path.read_text().replace("0.9", "0.05"))
+    config = HeatNetConfig(len(LIBRARY.objects), len(MUG.keypoints_m), crop_px=128)
+    with pytest.raises(DataError, match="shows none of"):
         real_crops(RealImages(tmp_path / "mine", "test"), LIBRARY, config, 1.3)
