@@ -22,6 +22,7 @@ from heatnet_ros.rendering.shadows import (
 from heatnet_ros.types import DepthF32, FloatArray, ImageU8
 
 NEAR_M, FAR_M = 0.05, 20.0
+LARGEST_SILHOUETTE = 64  # in images: larger ones are of things that touch the camera
 ROOM_HALF_SIZE_M = 2.5
 FLOOR_Z_M = -0.75
 
@@ -122,16 +123,25 @@ class Rasterizer:
     ) -> tuple[NDArray[np.bool_], tuple[int, int]]:
         """The mesh's whole mask, also of what lies outside the image, and its corner's (x, y).
 
-        At most the image's size; empty where the mesh reaches behind the camera.
+        Empty where the mesh reaches behind the camera, or so near to it that the mask would be 64
+        images large.
         """
         p = se3.transform(T_camera_object, mesh.vertices_m)
         if p[:, 2].min() <= NEAR_M:
             return np.zeros((1, 1), np.bool_), (0, 0)
         px = p[:, :2] / p[:, 2:] * np.diag(K)[:2] + K[:2, 2]
         low, high = np.floor(px.min(axis=0)).astype(int), np.ceil(px.max(axis=0)).astype(int)
-        w, h = (int(v) for v in np.minimum(high - low + 1, self.size_wh))
-        corner = (int(low[0]), int(low[1]))
-        return self._depth_of(mesh, K, T_camera_object, corner, (w, h)) > 0, corner
+        x0, y0, w, h = (int(v) for v in (*low, *(high - low + 1)))
+        width, height = self.size_wh
+        if w * h > LARGEST_SILHOUETTE * width * height:
+            return np.zeros((1, 1), np.bool_), (0, 0)
+        mask = np.empty((h, w), np.bool_)
+        for y in range(0, h, height):  # in tiles: what is drawn on has the image's size
+            for x in range(0, w, width):
+                size = (min(width, w - x), min(height, h - y))
+                depth_m = self._depth_of(mesh, K, T_camera_object, (x0 + x, y0 + y), size)
+                mask[y : y + size[1], x : x + size[0]] = depth_m > 0
+        return mask, (x0, y0)
 
     def _depth_of(
         self,

@@ -101,6 +101,21 @@ def test_a_silhouette_goes_on_outside_the_image(rasterizer):
     assert np.count_nonzero(depth) == 31 * 15
 
 
+def test_a_silhouette_may_be_larger_than_the_image(rasterizer):
+    # 0.95 m at 0.25 m with f = 300: 1140 px wide and high, more than three images
+    half, z = 0.475, 0.25
+    T = se3.make_transform(np.eye(3), [0.0, 0.0, z])
+    mask, (x, y) = rasterizer.silhouette(quad(half), K, T)
+    low = camera.project(np.array([[-half, -half, z]]), K)[0]
+    high = camera.project(np.array([[half, half, z]]), K)[0]
+    assert (x, y) == tuple(np.floor(low).astype(int))
+    expected = np.prod(np.floor(high) - np.ceil(low) + 1)
+    assert np.count_nonzero(mask) == expected
+    assert mask.shape[0] > 3 * SIZE_WH[1] and mask.shape[1] > 3 * SIZE_WH[0]
+    touching = se3.make_transform(np.eye(3), [0.0, 0.0, 0.051])
+    assert not rasterizer.silhouette(quad(half), K, touching)[0].any()
+
+
 def test_the_key_light_casts_shadows(rasterizer):
     slanted = np.array([1.0, 0.0, 1.0]) / np.sqrt(2)
     grey = np.full((8, 8, 3), 120, np.uint8)
