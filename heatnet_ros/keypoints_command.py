@@ -57,7 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accept-symmetries",
         action="store_true",
-        help="take the proposed symmetries whose colours agree (--symmetry goes first)",
+        help="take the proposed symmetries whose colours agree (--symmetry goes first); look at "
+        "what it says: a mark on less than 2 %% of the surface is not seen",
     )
     parser.add_argument(
         "--ignore-colors",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,61 @@ def test_a_label_is_reported_beside_the_geometry() -> None:
     assert not found[0].colors_agree
     assert "DIFFER" in found[0].describe()
     assert propose_symmetries(plain)[0].color_difference == 0
+
+
+def _textured_box(size: tuple[float, float, float], labels: dict[int, float]) -> Mesh:
+    """Twelve triangles, each side a square of the texture; labels: side -> share of the side.
+
+    The sides are -x, +x, -y, +y, -z, +z. No vertex touches a label smaller than its side.
+    """
+    corners = np.array(list(itertools.product((-0.5, 0.5), repeat=3))) * size
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    vertices = corners[np.array(quads).reshape(-1)]
+    faces = np.array([(4 * q, 4 * q + i, 4 * q + i + 1) for q in range(6) for i in (1, 2)])
+    texture = np.full((200, 1200, 3), 180, np.uint8)
+    for side, share in labels.items():
+        half = round(100 * np.sqrt(share))
+        middle = 200 * side + 100
+        texture[100 - half : 100 + half, middle - half : middle + half] = 20
+    uv = [((q + u) / 6, v) for q in range(6) for u, v in ((0, 0), (1, 0), (1, 1), (0, 1))]
+    plain = _mesh(vertices, faces.astype(np.int32))
+    return replace(plain, uv=np.array(uv, np.float64), texture=texture)
+
+
+def _agreeing(proposals: list[SymmetryProposal]) -> list[list[float]]:
+    return [proposal.to_entry()["axis"] for proposal in proposals if proposal.colors_agree]
+
+
+def test_a_label_in_the_texture_is_seen_between_the_vertices() -> None:
+    size = (0.12, 0.06, 0.04)
+    assert len(_agreeing(propose_symmetries(_textured_box(size, {})))) == 2
+    found = propose_symmetries(_textured_box(size, {5: 0.7}))
+    assert _kinds(found) == [2, 2]
+    # the label is in the middle of the top: only the turn about the vertical keeps it
+    assert _agreeing(found) == [[0, 0, 1]]
+    assert "DIFFER" in next(p for p in found if not p.colors_agree).describe()
+
+
+def test_the_turn_that_keeps_the_label_is_among_those_proposed() -> None:
+    size = (0.12, 0.06, 0.04)
+    for side, axis in ((1, [1, 0, 0]), (3, [0, 1, 0]), (5, [0, 0, 1])):
+        assert _agreeing(propose_symmetries(_textured_box(size, {side: 0.9}))) == [axis]
+
+
+def test_a_label_on_three_per_cent_of_the_surface_is_seen() -> None:
+    # all sides of a cube are alike: a sixth of the surface each
+    found = propose_symmetries(_textured_box((0.06, 0.06, 0.06), {5: 0.03 * 6}))
+    assert _kinds(found) == [4, 4, 4]
+    assert _agreeing(found) == [[0, 0, 1]]
+    assert max(p.color_difference for p in found) < 10  # the mean alone would not tell
+
+
+def test_the_sides_of_a_thin_card_are_told_apart() -> None:
+    printed = propose_symmetries(_textured_box((0.085, 0.054, 0.0008), {5: 1.0}))
+    assert _kinds(printed) == [2, 2]
+    assert _agreeing(printed) == [[0, 0, 1]]
+    both = propose_symmetries(_textured_box((0.085, 0.054, 0.0008), {4: 1.0, 5: 1.0}))
+    assert len(_agreeing(both)) == 2
 
 
 def test_entry_and_flag_say_the_same() -> None:
