@@ -118,21 +118,26 @@ def write_scene(config: SyntheticConfig, split: Path, index: int) -> Path:
     library, meshes, clutter = _load(config)
     obj_ids = number_objects(library)
     rng = np.random.default_rng((config.seed, zlib.crc32(split.name.encode()), index))
-    count = min(config.images_per_scene, config.images - index * config.images_per_scene)
     quality = int(rng.integers(config.jpeg_quality[0], config.jpeg_quality[1] + 1))
     with Rasterizer(config.size_wh) as rasterizer, _path_tracer(config) as tracer:
         writer = SceneWriter(folder, quality)
-        for number, scene in _layouts(config, count, meshes, clutter, rng):
+        for number, scene in _layouts(config, _count_images(config, index), meshes, clutter, rng):
             T_world_camera = random_camera(rng, config.settings)
             image = rasterizer.render(scene, config.K, T_world_camera)
-            objects = _written(rasterizer, scene, image, config.K, T_world_camera, obj_ids)
             rgb = image.rgb
             if tracer is not None:
                 rgb = tracer.render(scene, config.K, T_world_camera, seed=number).rgb
             rgb = apply_color_sensor(rng, rgb, config.sensor)
             depth_m = apply_depth_sensor(rng, image.depth_m) if config.sensor else image.depth_m
+            image = dataclasses.replace(image, rgb=rgb, depth_m=depth_m)
+            objects = _written(rasterizer, scene, image, config.K, T_world_camera, obj_ids)
             writer.add(rgb, depth_m, config.K, objects)
     return writer.close()
+
+
+def _count_images(config: SyntheticConfig, index: int) -> int:
+    """How many images scene ``index`` has; the last one may have fewer than the others."""
+    return min(config.images_per_scene, config.images - index * config.images_per_scene)
 
 
 def _layouts(
@@ -198,7 +203,7 @@ def _written(
     T_world_camera: FloatArray,
     obj_ids: Mapping[str, int],
 ) -> list[WrittenObject]:
-    """The truth of every object that the image shows at least a pixel of."""
+    """The truth of every object that the image, as its sensor gives it, shows a pixel of."""
     T_camera_world = se3.invert(T_world_camera)
     width, height = rasterizer.size_wh
     found = []
@@ -212,9 +217,11 @@ def _written(
         if not whole.any():  # it reaches behind the camera: its whole is not known
             whole, (x, y) = mask, (0, 0)
         inside = whole[max(0, -y) : max(0, height - y), max(0, -x) : max(0, width - x)]
+        top, left = max(0, y), max(0, x)
+        depth_m = image.depth_m[top : top + inside.shape[0], left : left + inside.shape[1]]
         ys, xs = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
         box = (x + int(xs[0]), y + int(ys[0]), int(np.ptp(xs)) + 1, int(np.ptp(ys)) + 1)
-        counts = (int(np.count_nonzero(whole)), int(np.count_nonzero(inside)), seen)
+        counts = (int(np.count_nonzero(whole)), int(np.count_nonzero(inside & (depth_m > 0))), seen)
         found.append(WrittenObject(obj_ids[placed.name], T, mask, box, counts))
     return found
 
@@ -232,9 +239,8 @@ def synthesize(config: SyntheticConfig, out: Path, split: str, workers: int) -> 
         {name: model.symmetries for name, model in library.objects.items()},
     )
     scenes = -(-config.images // config.images_per_scene)
-    present = {path.name for path in folder.iterdir()}
-    _check_room(folder, (scenes - len(present)) * config.images_per_scene)
-    todo = [i for i in range(scenes) if f"{i:06d}" not in present]
+    todo = [i for i in range(scenes) if not (folder / f"{i:06d}").exists()]
+    _check_room(folder, sum(_count_images(config, i) for i in todo))
     progress = Progress("scenes", len(todo))
     os.environ["LP_NUM_THREADS"] = "0"  # llvmpipe: no threads of its own, a worker is a thread
     # spawn: an OpenGL context must not be inherited

@@ -94,6 +94,22 @@ def test_truth_masks_and_depth_fit_each_other(dataset):
                     assert mask[y0].any() and mask[y1].any()
 
 
+def test_holes_of_the_depth_are_not_counted_as_valid(tmp_path):
+    synthesize.synthesize(small_config(images=2), tmp_path, "train", 1)
+    library, (scene,) = load_objects(DEMO), open_dataset(tmp_path, "train")
+    info = json.loads((scene.folder / "scene_gt_info.json").read_text())
+    holes = 0
+    with Rasterizer((320, 240)) as rasterizer:
+        for image in scene.images:
+            depth_m = image.load_frame().depth_m
+            for truth, entry in zip(image.truths, info[str(image.image_id)], strict=True):
+                mesh = library[scene.name_of(truth.obj_id)].load_mesh()
+                inside = rasterizer.render_depth(mesh, image.K, truth.T_camera_object) > 0
+                assert entry["px_count_valid"] == np.count_nonzero(inside & (depth_m > 0))
+                holes += np.count_nonzero(inside & (depth_m == 0))
+    assert holes > 0
+
+
 def test_models_are_the_library_in_millimetres(dataset):
     library = load_objects(DEMO)
     infos = json.loads((dataset / "models/models_info.json").read_text())
@@ -181,6 +197,10 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(tmp_path):
 
 def test_too_little_room_is_said_before_anything_is_rendered(tmp_path):
     with pytest.raises(DataError, match=r"images take about .* GB"):
+        synthesize.synthesize(small_config(images=10**9), tmp_path, "train", 1)
+    half_written = tmp_path / "train/000000.part"
+    half_written.mkdir()
+    with pytest.raises(DataError, match=r"^1000000000 images take about"):
         synthesize.synthesize(small_config(images=10**9), tmp_path, "train", 1)
 
 
