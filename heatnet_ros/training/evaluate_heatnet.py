@@ -24,7 +24,8 @@ def evaluate_crops(
     """Per object: median keypoint error (crop pixels) and recall of ADD below 0.1 diameters.
 
     The pose is PnP's alone, without depth; symmetric objects are judged on surface points by ADD
-    to the canonical pose, which is stricter than ADD-S.
+    to the canonical pose, which is stricter than ADD-S. The network computes in float32 unless the
+    caller's autocast says otherwise.
     """
     deployed = DeployedHeatNet(net).eval()
     names = list(library.objects)
@@ -73,7 +74,7 @@ def _run(
         torch.from_numpy(index),
         torch.from_numpy(np.stack([s[1] for s in samples])),
     )
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
+    with torch.no_grad():
         found = deployed(*(tensor.to(device) for tensor in inputs))
     heatmaps, confidence = found if isinstance(found, tuple) else (found, None)
     learned = None if confidence is None else confidence.float().cpu().numpy().astype(np.float64)

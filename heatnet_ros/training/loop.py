@@ -43,10 +43,10 @@ class Task:
     generator, samples seen before) -> batch, a nest of tensors; it runs in loader processes.
     size: number of training samples. loss_of: batch on the run's device -> scalar; called under
     the run's autocast, so what needs float32 must ask for it. score: number of held-out samples,
-    0 for all -> text or names and numbers; the net is on the run's device. state: entries of the
-    checkpoint that describe the network; a run continues only where they are the same. clip:
-    largest norm of the gradient. rate_at: progress 0..1 -> learning rate, instead of the training
-    file's schedule.
+    0 for all -> text or names and numbers; called under the run's autocast with the net on the
+    run's device. state: entries of the checkpoint that describe the network; a run continues only
+    where they are the same. clip: largest norm of the gradient. rate_at: progress 0..1 -> learning
+    rate, instead of the training file's schedule.
     """
 
     net: nn.Module
@@ -141,14 +141,18 @@ class _Run:
         spent_s = self.place.agree(self.spent_s())
         return max(self.seen / self.samples, spent_s / (60 * self.config.minutes))
 
+    def autocast(self) -> torch.autocast:
+        """A context in which the network computes in the run's precision."""
+        precision = self.precision
+        return torch.autocast(self.place.device.type, precision, enabled=precision is not None)
+
     def step(self, batch: Any, rate: float) -> torch.Tensor:
         """One optimiser step; returns the detached loss, which is not yet waited for."""
-        device, precision = self.place.device, self.precision
         _seed_step(self.config.seed, self.seen // self.config.batch, self.place.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(device.type, precision, enabled=precision is not None):
-            loss = self.step_loss(_to_device(batch, device))
+        with self.autocast():
+            loss = self.step_loss(_to_device(batch, self.place.device))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
@@ -173,7 +177,7 @@ class _Run:
 
     def score(self, count: int) -> str | Mapping[str, Any]:
         """What held-out samples give with the weights that are kept."""
-        with self.average.applied(self.net):
+        with self.average.applied(self.net), self.autocast():
             found = self.task.score(count)
         self.net.train()
         return found

@@ -36,7 +36,8 @@ from heatnet_ros.training.model_folder import write_bytes
 FOLDER = Path("config/train/published")
 DATASET = "data/Linemod_preprocessed"
 IMAGENET = "data/resnet18-f37072fd.pth"
-MODELS = "config/objects/lm"
+# where `download lm --out data` puts them: objects get LINEMOD's names from the folder lm
+MODELS = "data/lm/models"
 NUMBERS = "01,02,04,05,06,08,09,10,11,12,13,14,15"
 DETECTOR = "models/published_yolov10m"
 SCHEDULES: dict[str, dict[str, Any]] = {
@@ -146,12 +147,15 @@ def format_cell(name: str, reported: str, values: dict[str, Any]) -> str:
     lines = [
         f"HeatNet as published. {reported}.",
         "Written by `python -m heatnet_ros.training.published`, which says what the paper leaves",
-        "open and what was chosen; do not edit. Run it with",
+        "open and what was chosen; edit `data` at most. Run it with",
         f"  python -m heatnet_ros train --config {FOLDER}/{name}.yaml --out runs/{name}",
-        f"It needs {DATASET} (or BOP's edition, `download lm`: then data: data/lm), LINEMOD's",
-        f"CAD models (BOP: lm_models.zip) in {MODELS}, and {values['objects_file']}:",
-        f"  python -m heatnet_ros keypoints {MODELS}/obj_0000{{{NUMBERS}}}.ply --unit mm",
-        f"      --count 50 --method {sampling} --bop-models-info {MODELS}/models_info.json",
+        f"It needs {DATASET}, or BOP's edition with every image (then write data: data/lm",
+        "below), LINEMOD's CAD models and their object library. From BOP:",
+        "  python -m heatnet_ros download lm --parts base,models,test_all --out data",
+        f"brings images and models; `--parts models` alone brings {MODELS}. The library:",
+        f"  python -m heatnet_ros keypoints {MODELS}/obj_0000{{{NUMBERS}}}.ply \\",
+        f"      --unit mm --count 50 --method {sampling} \\",
+        f"      --bop-models-info {MODELS}/models_info.json \\",
         f"      --name linemod_{sampling} --out {values['objects_file']}",
     ]
     if is_detector:

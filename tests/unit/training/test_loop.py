@@ -1,5 +1,6 @@
 """The training loop: what a kill, a full disk and several processes do to a run."""
 
+import dataclasses
 import json
 import os
 import resource
@@ -192,6 +193,23 @@ def test_bf16_computes_in_bf16_and_still_learns(tmp_path):
     assert not same_weights(exact, coarse)
     difference = (exact["net"]["0.weight"] - coarse["net"]["0.weight"]).abs().max()
     assert difference < 0.05
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)]
+)
+def test_scores_are_taken_in_the_precision_of_the_run(precision, expected, tmp_path):
+    config = small_task.SmallConfig(precision=precision, samples=16)
+    task = small_task.build_task(config)
+    computed = []
+
+    def score(count: int):
+        with torch.no_grad():
+            computed.append(task.net(torch.zeros(2, 8)).dtype)
+        return {}
+
+    loop.run(dataclasses.replace(task, score=score), config, tmp_path)
+    assert computed == [expected]
 
 
 def test_epochs_are_passes_over_the_data(tmp_path):

@@ -118,6 +118,19 @@ def test_evaluation_of_a_network_that_answers_with_the_truth(files):
     assert list_numbers(scores)["mean_px"] == list_numbers(scores)["ball_px"]
 
 
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_scores_leave_the_arithmetic_to_the_caller(precision, files):
+    """Export measures in float32, a training in its own precision."""
+    crops = load_crops(Path(files["data"]), 0, 1)
+    library = load_objects(Path(files["objects_file"]))
+    net = build_network(everything(files))
+    computed = set()
+    net.rgb.conv1.register_forward_hook(lambda *call: computed.add(call[2].dtype))
+    with torch.autocast("cpu", precision, enabled=precision is not None):
+        evaluate_crops(net, crops, library, 1.3, 2)
+    assert computed == {precision or torch.float32}
+
+
 def test_arms_change_one_thing_and_a_finished_arm_is_not_trained_again(files, tmp_path, capsys):
     base, arms = tmp_path / "base.yaml", tmp_path / "arms.yaml"
     base.write_text(yaml.safe_dump({"network": "heatnet", **TINY, **files,

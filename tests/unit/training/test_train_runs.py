@@ -69,6 +69,18 @@ def test_the_detector_takes_its_input_size_from_the_frames(files, tmp_path):
     assert state["input_hw"] == [128, 160]
 
 
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_scores_of_the_detector_leave_the_arithmetic_to_the_caller(precision, files):
+    pytest.importorskip("ultralytics", reason="ultralytics is in the train extra")
+    config = train_yolo.YoloTrainConfig(**files, **SMALL, device="cpu")
+    task = train_yolo.build_task(config)
+    computed = set()
+    task.net.model[0].register_forward_hook(lambda *call: computed.add(call[2].dtype))
+    with torch.autocast("cpu", precision, enabled=precision is not None):
+        task.score(1)
+    assert computed == {precision or torch.float32}
+
+
 @pytest.mark.parametrize("network", ["rgb", "rgbd", "yolo"])
 def test_every_weight_takes_part_in_a_step(files, network):
     # DistributedDataParallel waits for the gradient of each one
