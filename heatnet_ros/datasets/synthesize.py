@@ -239,8 +239,9 @@ def synthesize(config: SyntheticConfig, out: Path, split: str, workers: int) -> 
         {name: model.symmetries for name, model in library.objects.items()},
     )
     scenes = -(-config.images // config.images_per_scene)
+    present = sum(1 for path in folder.iterdir() if path.name.isdigit())
+    _check_room(folder, config.images - min(present * config.images_per_scene, config.images))
     todo = [i for i in range(scenes) if not (folder / f"{i:06d}").exists()]
-    _check_room(folder, sum(_count_images(config, i) for i in todo))
     progress = Progress("scenes", len(todo))
     os.environ["LP_NUM_THREADS"] = "0"  # llvmpipe: no threads of its own, a worker is a thread
     # spawn: an OpenGL context must not be inherited
