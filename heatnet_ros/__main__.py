@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
+import os
 import sys
 from typing import NamedTuple
 
@@ -69,21 +72,37 @@ examples:
   python -m heatnet_ros demo --seconds 20
   python -m heatnet_ros predict photo.png --depth depth.png --camera 615,615,320,240 \\
       --params config/pose_demo.yaml
-  python -m heatnet_ros onboard bracket.ply housing.stl --name parts --budget 60m
+  python -m heatnet_ros onboard bracket.ply housing.stl --name parts --budget 60m \\
+      --accept-symmetries
   ros2 launch heatnet_ros pose.launch.py params_file:=config/pose_parts.yaml   (with ROS 2)
 
-what onboard does, step by step:
+what onboard does, step by step (both splits, and the same for the detector, yolo):
   python -m heatnet_ros keypoints bracket.ply --name parts --out config/objects/parts.yaml
   python -m heatnet_ros synthesize --objects config/objects/parts.yaml --out data/parts \\
       --split train --images 4000
-  python -m heatnet_ros train --config config/train/parts_heatnet.yaml --out runs/parts_heatnet
-  python -m heatnet_ros export --run runs/parts_heatnet --out models/parts_heatnet
+  python -m heatnet_ros train --config runs/parts/heatnet.yaml --out runs/parts/heatnet
+  python -m heatnet_ros export --run runs/parts/heatnet --out models/parts_heatnet
   python -m heatnet_ros evaluate --dataset data/parts --split test --params config/pose_parts.yaml
 
 public data sets:
   python -m heatnet_ros download lmo --out data
 
 `python -m heatnet_ros COMMAND --help` explains a command."""
+
+_FULL = "Free space there, or let the command write elsewhere; run again, it goes on where it can."
+_FORBIDDEN = "Give yourself the right to use it, or another place that you may write to."
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: _FORBIDDEN,
+    errno.ENOENT: "Check the path: it, or a folder above it, does not exist.",
+    errno.ENOTDIR: "Check the path: a part of it is a file, where a folder is needed.",
+    errno.EEXIST: "Something else lies there: move it away or give another path.",
+    errno.EISDIR: "A file was expected there, and it is a folder: correct the path.",
+    errno.EMFILE: "Allow more open files (`ulimit -n 4096`) or use fewer workers.",
+}
 
 
 def build_parser(selected: str | None) -> argparse.ArgumentParser:
@@ -117,13 +136,53 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        return int(importlib.import_module(COMMANDS[args.command].module).run(args))
+        status = int(importlib.import_module(COMMANDS[args.command].module).run(args))
+        # the command is done: a reader such as `head` may leave early
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
     except HeatnetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        status = _fail(str(error))
+    except OSError as error:
+        status = _fail(describe_os_error(error, getattr(args, "out", None)))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        status = 130
+    _drop_unwritable_output()
+    return status
+
+
+def describe_os_error(error: OSError, out: object) -> str:
+    """One line: what the system refused, where, and what to do. ``out``: where the command writes.
+
+    A full disk names no file when it is noticed, so ``out`` is named then.
+    """
+    if isinstance(error, BrokenPipeError):
+        return (
+            "Nobody reads the output any more (`| head`?), so the command stopped before its end. "
+            "Send the output to a file, or read it to its end."
+        )
+    places = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    if not places and out is not None:
+        places = [f"writing to {out} or to standard output"]
+    # where the system gave no number, the text is all there is
+    what = error.strerror or str(error) or type(error).__name__
+    where = f" ({', '.join(places)})" if places else ""
+    remedy = _REMEDIES.get(error.errno or 0, "Check that place and run the same command again.")
+    return f"{what}{where}. {remedy}"
+
+
+def _fail(text: str) -> int:
+    with contextlib.suppress(OSError):  # nobody may be listening there either
+        print(f"error: {text}", file=sys.stderr)
+    return 1
+
+
+def _drop_unwritable_output() -> None:
+    """What cannot be written must not raise again when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from heatnet_ros.datasets.bop import (
     load_split,
     load_targets,
 )
+from heatnet_ros.datasets.entries import load_json, parse_entry
 from heatnet_ros.datasets.images import (
     CameraFile,
     list_images,
@@ -26,6 +27,9 @@ from heatnet_ros.datasets.open import open_dataset
 from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.evaluate import ImageTruth, TruePose
 from heatnet_ros.types import Frame
+
+# BOP challenges and their targets files; sets made for the later one lack the earlier's
+_CHALLENGES = ("bop19", "bop24")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +72,8 @@ class InputSet:
 def list_bop_inputs(folder: Path, targets: Path | None) -> InputSet | None:
     """Inputs of a BOP scene or split, or None where the folder is neither.
 
-    ``targets``: a BOP targets file; only its images are taken and only its objects asked for.
+    ``targets``: a BOP targets file; only its images are taken and, where it names objects, only
+    those are asked for.
     """
     if is_scene(folder):
         scenes = [load_scene(folder)]
@@ -87,15 +92,15 @@ def list_bop_inputs(folder: Path, targets: Path | None) -> InputSet | None:
 def list_split_inputs(folder: Path, split: str) -> InputSet:
     """Inputs of a split of a data set with ground truth, BOP or Linemod_preprocessed.
 
-    Its ``test_targets_bop19.json``, where there is one, says what has to be found; else it is
-    every instance visible to a tenth. Raises DataError without truth or when an image is missing.
+    Its ``test_targets_bop19.json`` or, as in HOPE, ``test_targets_bop24.json`` says what has to be
+    found; without one, or where it lists images alone (detection in 2024), it is every instance
+    visible to a tenth. Raises DataError without truth or when an image is missing.
     """
     scenes = open_dataset(folder, split)
-    path = folder / f"{split.split('_')[0]}_targets_bop19.json"
-    targets = path if path.is_file() else None
+    targets = find_targets(folder, split)
     images = _bop_inputs(scenes, targets)
     if targets is not None:
-        asked = {(target.scene_id, target.image_id) for target in load_targets(targets)}
+        asked = set(_load_wanted(targets))
         lacking = sorted(asked - {(image.scene_id, image.image_id) for image in images})
         if lacking:
             raise DataError(
@@ -118,6 +123,18 @@ def list_split_inputs(folder: Path, split: str) -> InputSet:
     return _build_set(scenes, images, split, folder)
 
 
+def find_targets(folder: Path, split: str) -> Path | None:
+    """The data set's targets file of a split such as test or test_primesense, if it has one.
+
+    The challenge of 2019 comes first, where a set has the lists of two.
+    """
+    for challenge in _CHALLENGES:
+        path = folder / f"{split.split('_')[0]}_targets_{challenge}.json"
+        if path.is_file():
+            return path
+    return None
+
+
 def _build_set(
     scenes: Sequence[BopScene], images: Sequence[InputImage], split: str, folder: Path
 ) -> InputSet:
@@ -135,16 +152,34 @@ def _bop_inputs(scenes: Sequence[BopScene], targets: Path | None) -> list[InputI
     }
     if targets is None:
         return [image for image, _ in images.values()]
-    wanted: dict[tuple[int, int], dict[str, int]] = defaultdict(dict)
-    for target in load_targets(targets):
-        place = (target.scene_id, target.image_id)
-        if place in images:
-            wanted[place][images[place][1].name_of(target.obj_id)] = target.count
-    return [
-        replace(image, targets=wanted[place])
-        for place, (image, _) in images.items()
-        if place in wanted
+    wanted = _load_wanted(targets)
+    chosen = []
+    for place, (image, scene) in images.items():
+        if place in wanted:
+            counts = wanted[place]
+            named = None
+            if counts is not None:
+                named = {scene.name_of(obj_id): n for obj_id, n in counts.items()}
+            chosen.append(replace(image, targets=named))
+    return chosen
+
+
+def _load_wanted(path: Path) -> dict[tuple[int, int], dict[int, int] | None]:
+    """A targets file: (scene, image) -> obj_id -> instances, or None where it lists images alone.
+
+    Raises DataError naming the file and the entry that is wrong.
+    """
+    entries = load_json(path, list)
+    if any("obj_id" in entry for entry in entries if isinstance(entry, dict)):
+        counts: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
+        for target in load_targets(path):
+            counts[target.scene_id, target.image_id][target.obj_id] = target.count
+        return {**counts}
+    places = [
+        parse_entry(path, str(i), lambda e: (int(e["scene_id"]), int(e["im_id"])), entry)
+        for i, entry in enumerate(entries)
     ]
+    return dict.fromkeys(places)
 
 
 def _bop_input(image: BopImage, scene: BopScene) -> InputImage:

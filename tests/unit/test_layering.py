@@ -30,6 +30,7 @@ LAYERS = {
     "ply": {"errors"},
     "mesh": {"errors", "types", "ply"},
     "keypoint_sampling": {"errors", "types"},
+    "mesh_topology": {"errors", "types"},
     "geometry": BASE,
     "objects": BASE | {"geometry"},
     "manifest": SHAPES,
@@ -42,7 +43,7 @@ LAYERS = {
     "metrics": SHAPES,
     "overlay": SHAPES,
     "datasets": OFFLINE - {"evaluate"},
-    "rendering": SHAPES | {"metrics"},
+    "rendering": SHAPES | {"metrics", "mesh_topology"},
     "evaluate": OFFLINE,
     "training": OFFLINE,
     "params_file": BASE | {"ros"},  # only its config dataclass, which needs no rclpy

@@ -1,5 +1,9 @@
+import errno
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +48,74 @@ def test_an_error_of_ours_is_one_line_without_traceback(monkeypatch, capsys):
     monkeypatch.setattr("heatnet_ros.predict.run", fail)
     assert main(["predict", "image.png", "--params", "x.yaml"]) == 1
     assert capsys.readouterr().err == "error: Parameter file x.yaml is wrong.\n"
+
+
+def fail_with(error: Exception, monkeypatch, *options: str) -> int:
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr("heatnet_ros.predict.run", fail)
+    return main(["predict", "image.png", "--params", "x.yaml", *options])
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        # a write to a full disk does not know its file
+        (
+            OSError(errno.ENOSPC, "No space left"),
+            r"No space left \(writing to runs/x or .*\)\. Free",
+        ),
+        (OSError(errno.ENOSPC, "No space left", "a/b"), r"No space left \(a/b\)\. Free space"),
+        (PermissionError(errno.EACCES, "Denied", "a/b"), r"Denied \(a/b\)\. Give yourself"),
+        (OSError(errno.EIO, "I/O error", "a", None, "b"), r"I/O error \(a, b\)\. Check"),
+        (OSError("4096 requested and 12 written"), r"4096 requested and 12 written"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(error, text, monkeypatch, capsys):
+    assert fail_with(error, monkeypatch, "--out", "runs/x") == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.match(f"error: {text}", said)
+
+
+def test_a_programming_error_keeps_its_traceback(monkeypatch):
+    with pytest.raises(KeyError):
+        fail_with(KeyError("x"), monkeypatch)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "lm"
+    assert main(["download", "lm", "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and str(out) in said and said.startswith("error: Not a directory")
+
+
+@pytest.mark.parametrize("unbuffered", [True, False])
+def test_the_reader_leaves_before_the_end(unbuffered: bool):
+    reader, writer = os.pipe()
+    os.close(reader)
+    options = ["-u"] if unbuffered else []
+    command = [sys.executable, *options, "-m", "heatnet_ros", "download", "--list"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    os.close(writer)
+    if unbuffered:  # noticed while the command runs
+        assert done.returncode == 1
+        assert (
+            done.stderr.startswith("error: Nobody reads the output")
+            and done.stderr.count("\n") == 1
+        )
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_output_into_a_full_file():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "heatnet_ros", "download", "--list"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: No space left on device") and done.stderr.count("\n") == 1
