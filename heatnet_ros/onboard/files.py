@@ -22,6 +22,7 @@ NEAREST_M, FAR_M, FARTHEST_M = 0.25, 1.5, 9.9
 # a farther object has too few pixels for a pose
 SMALLEST_PX = 40
 HELD_OUT_SHARDS = 1
+MOST_LOADERS = 8
 # the sensor's noise is in the images already; a training adds some to it
 _AUGMENT = {
     "rotate_deg": 30.0, "zoom": 0.15, "box_noise": 0.05, "sensor": 0.7, "depth_sensor": 0.0,
@@ -121,6 +122,7 @@ def training_content(
         "validation_shards": HELD_OUT_SHARDS,
         "samples": plan.samples or _UNBOUNDED,
         "minutes": minutes,
+        "workers": choose_loaders(),
         "seed": options.seed,
     }
     if network == "yolo":
@@ -137,6 +139,17 @@ def training_content(
         "init": "".join(options.init),
         "augment": _AUGMENT | (_AUGMENT_UNCOLORED if uncolored else {}),
     }
+
+
+def choose_loaders() -> int:
+    """Processes that make a training's batches: half of the cores this process may use, up to 8.
+
+    One does not keep a GPU busy; the batches do not depend on their number.
+    """
+    # the calibration writes training files, so it imports this module
+    from heatnet_ros.onboard.calibration import count_cores
+
+    return max(1, min(MOST_LOADERS, count_cores() // 2))
 
 
 def write_training_file(path: Path, content: dict[str, Any]) -> None:

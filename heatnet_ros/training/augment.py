@@ -27,7 +27,11 @@ class AugmentConfig:
     )
     sensor: float = option(1.0, "Exposure, white balance, blur and noise of a camera", low=0.0)
     depth_sensor: float = option(
-        1.0, "Probability of a depth camera's noise and holes, for clean depth", low=0.0, high=1.0
+        0.0,
+        "Probability of a depth camera's noise and holes, for clean depth; the depth of cameras "
+        "and of synthesize has them already",
+        low=0.0,
+        high=1.0,
     )
     hue: float = option(0.0, "Largest change of hue, in circles; also saturation", low=0.0)
     gray: float = option(0.0, "Probability of no colour", low=0.0, high=1.0)

@@ -110,8 +110,15 @@ def crop_sample(
 def _warp_pictures(
     crops: Mapping[str, Any], i: int, warp: np.ndarray, crop_px: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Colour and depth in metres; depth is 0 (unknown) beyond the stored crop.
+
+    Colour is mirrored there: no camera shows black corners, and a network would learn from them
+    how a crop was turned.
+    """
     size = (crop_px, crop_px)
-    rgb = cv2.warpAffine(crops["rgb"][i], warp, size, flags=cv2.INTER_LINEAR)
+    rgb = cv2.warpAffine(
+        crops["rgb"][i], warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
     depth = cv2.warpAffine(crops["depth"][i], warp, size, flags=cv2.INTER_NEAREST)
     return rgb, depth.astype(np.float32) * np.float32(DEPTH_STEP_M)
 

@@ -24,7 +24,7 @@ from torch import nn
 from heatnet_ros.config import EngineConfig, build_config
 from heatnet_ros.engines import Engine, load_engine
 from heatnet_ros.errors import ModelError
-from heatnet_ros.objects import load_objects
+from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.progress import Progress
 from heatnet_ros.training import parity
 from heatnet_ros.training.checkpoint import load_checkpoint
@@ -52,6 +52,7 @@ from heatnet_ros.training.onnx_graph import (
 )
 from heatnet_ros.training.train_heatnet import TrainConfig
 from heatnet_ros.training.train_yolo import UPDATES, YoloTrainConfig, evaluate_frames
+from heatnet_ros.training.trained_objects import check_trained_objects, describe_objects
 from heatnet_ros.training.yolo import DeployedYolo, build_yolo
 
 BACKENDS = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "auto"))
@@ -100,7 +101,8 @@ def export(run: Path, out: Path, options: ExportOptions | None = None) -> Path:
     """Export ``run/final.pt`` (or its checkpoint) to the model folder ``out``.
 
     Returns the ONNX file's path. Raises ModelError when the run has no checkpoint, a checkpoint is
-    not this package's, or the file differs from the network; DataError when data is missing or
+    not this package's or was trained for other objects than its library now defines, or the file
+    differs from the network; DataError when data is missing or
     the disk is full. ``out`` then is as it was.
     """
     options = options or ExportOptions()
@@ -108,9 +110,12 @@ def export(run: Path, out: Path, options: ExportOptions | None = None) -> Path:
     if not source.exists():
         raise ModelError(f"Run {run} has neither final.pt nor checkpoint.pt. Train it first.")
     state = load_checkpoint(source, STATE_KEYS)
+    library = load_objects(Path(str(state["config"].get("objects_file", ""))))
+    is_heatnet = "network" in state
+    expected = describe_objects(library, keypoints=is_heatnet)
+    check_trained_objects(state, expected, source, str(library.path))
     progress = Progress("export", 3 + len(BACKENDS))
-    build = build_heatnet if "network" in state else build_detector
-    candidate = build(state, options)
+    candidate = (build_heatnet if is_heatnet else build_detector)(state, library, options)
     progress.step("network, data and accuracy on held-out data")
     with staging_folder(out) as folder:
         draft = folder / "model.onnx"
@@ -134,7 +139,9 @@ def export(run: Path, out: Path, options: ExportOptions | None = None) -> Path:
     return path
 
 
-def build_heatnet(state: dict[str, Any], options: ExportOptions) -> Candidate:
+def build_heatnet(
+    state: dict[str, Any], library: ObjectLibrary, options: ExportOptions
+) -> Candidate:
     """HeatNet, the crops to compare on and the manifest's entries."""
     if options.input_hw is not None:
         raise ModelError(
@@ -142,7 +149,6 @@ def build_heatnet(state: dict[str, Any], options: ExportOptions) -> Candidate:
             "Leave it out."
         )
     config = build_config(TrainConfig, state["config"], "checkpoint")
-    library = load_objects(Path(config.objects_file))
     try:
         net = HeatNet(HeatNetConfig(**state["network"]))
         net.load_state_dict(state["net"])
@@ -162,7 +168,6 @@ def build_heatnet(state: dict[str, Any], options: ExportOptions) -> Candidate:
     samples = held_out_crops(crops, library, net.config, config.margin)
     if options.images is not None:
         samples += real_crops(options.images, library, net.config, config.margin)
-    names = list(library.objects)
     outputs = ("heatmaps", "confidence")[: _count_outputs(shipped, inputs)]
     accuracy = evaluate_crops(shipped.net, crops, library, config.margin)
     shipped.eval()
@@ -172,8 +177,8 @@ def build_heatnet(state: dict[str, Any], options: ExportOptions) -> Candidate:
         parity.PARITY, parity.LOSS,
         {
             "estimator": "heatnet",
-            "objects": names,
-            "objects_hash": library.keypoints_hash(names),
+            "objects": state["objects"],
+            "objects_hash": state["objects_hash"],
             "input_hw": [size, size],
             "stride": stride,
             "keypoints": net.config.keypoints,
@@ -185,10 +190,12 @@ def build_heatnet(state: dict[str, Any], options: ExportOptions) -> Candidate:
     )  # fmt: skip
 
 
-def build_detector(state: dict[str, Any], options: ExportOptions) -> Candidate:
+def build_detector(
+    state: dict[str, Any], library: ObjectLibrary, options: ExportOptions
+) -> Candidate:
     """YOLOv10, the frames to compare on and the manifest's entries."""
     config = build_config(YoloTrainConfig, state["config"], "checkpoint")
-    names = list(load_objects(Path(config.objects_file)).objects)
+    names = list(library.objects)
     model = build_yolo(len(names), config.size, UPDATES)
     try:
         model.load_state_dict(state["net"])
@@ -234,10 +241,12 @@ def check(
 ) -> dict[str, Any]:
     """Measure rounding, parity and losses; the manifest's entries. Raises ModelError."""
     expected = run_module(candidate.shipped, candidate)
+    itself = candidate.compare(expected, expected)
+    compared = parity.count_compared(itself, len(expected), refuse=options.images is not None)
     origins = Counter(sample.origin for sample in candidate.samples)
     result: dict[str, Any] = {
         "compared_samples": dict(origins),
-        "parity": {"limits": _told(candidate.parity)},
+        "parity": {"limits": _told(candidate.parity), "compared": compared},
         "precision_loss": {},
     }
     if options.weights == "fp16":

@@ -28,11 +28,15 @@ def input_size(data: dict[str, Any]) -> tuple[int, int]:
 
 
 def frame_sample(
-    data: dict[str, Any], i: int, rng: np.random.Generator | None, hue: float
+    data: dict[str, Any],
+    i: int,
+    rng: np.random.Generator | None,
+    hue: float,
+    flip: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One network input (``input_size``) u8 and its boxes Mx5: class, x0, y0, x1, y1 (pixel edges).
 
-    rng: None leaves the frame in the middle, for scores.
+    rng: None leaves the frame in the middle, for scores. flip: probability of a mirrored frame.
     """
     frame, input_hw = data["frames"][i], input_size(data)
     height, width = frame.shape[:2]
@@ -41,7 +45,7 @@ def frame_sample(
     scale = 1.0 if rng is None else float(np.exp(rng.uniform(-0.4, 0.4)))
     room = np.array([input_hw[1] - width * scale, input_hw[0] - height * scale])
     offset = room / 2 if rng is None else room / 2 + rng.uniform(-0.15, 0.15, 2) * width
-    flip = rng is not None and rng.random() < 0.5
+    flip = rng is not None and rng.random() < flip
     M = np.array([[scale, 0.0, offset[0]], [0.0, scale, offset[1]]])
     # the warp maps pixel centres, boxes are edges: half a pixel apart
     M[:, 2] += 0.5 * scale - 0.5
@@ -70,6 +74,7 @@ def index_boxes(data: dict[str, Any]) -> dict[str, Any]:
 def frame_batch(
     data: dict[str, Any],
     hue: float,
+    flip: float,
     picks: NDArray[np.int64],
     rng: np.random.Generator,
     seen: int = 0,
@@ -78,7 +83,7 @@ def frame_batch(
 
     seen: unused; the frames' augmentation does not change on the way.
     """
-    samples = [frame_sample(data, int(i), rng, hue) for i in picks]
+    samples = [frame_sample(data, int(i), rng, hue, flip) for i in picks]
     rows = np.concatenate([boxes for _, boxes in samples])
     xyxy = rows[:, 1:] / np.tile(input_size(data)[::-1], 2)
     center, size = (xyxy[:, :2] + xyxy[:, 2:]) / 2, xyxy[:, 2:] - xyxy[:, :2]

@@ -26,7 +26,7 @@ from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.training.batches import MakeBatch, NumberedBatches, Position, load_batches
 from heatnet_ros.training.muon import Muon
 from heatnet_ros.training.pretrained import start_from
-from heatnet_ros.training.ranks import Place, choose_precision, joined
+from heatnet_ros.training.ranks import Place, choose_precision, joined, keep_freed_memory
 from heatnet_ros.training.run_config import Config, RunConfig, add_run_arguments, read_config
 from heatnet_ros.training.run_log import RunLog
 from heatnet_ros.training.schedule import learning_rate_at
@@ -44,9 +44,9 @@ class Task:
     size: number of training samples. loss_of: batch on the run's device -> scalar; called under
     the run's autocast, so what needs float32 must ask for it. score: number of held-out samples,
     0 for all -> text or names and numbers; called under the run's autocast with the net on the
-    run's device. state: entries of the checkpoint that describe the network; a run continues only
-    where they are the same. clip: largest norm of the gradient. rate_at: progress 0..1 -> learning
-    rate, instead of the training file's schedule.
+    run's device. state: entries of the checkpoint that describe the network and the objects that it
+    knows; a run continues only where they are the same. clip: largest norm of the gradient.
+    rate_at: progress 0..1 -> learning rate, instead of the training file's schedule.
     """
 
     net: nn.Module
@@ -65,6 +65,7 @@ def run(task: Task, config: RunConfig, out: Path) -> None:
     Raises ConfigError, ModelError (weights that don't fit, a loss that is no number) and DataError
     (full disk; the checkpoint before is then whole).
     """
+    keep_freed_memory()
     with joined(config.device) as place:
         check_shares(config, place)
         _train(_Run(task, config, out, place))
@@ -120,8 +121,9 @@ class _Run:
         self.average = Average(self.net, config.ema)
         _make_folder(out)
         self.seen, self.before_s = restore(
-            out / "checkpoint.pt", task.state, self.net, self.optimizer, self.scaler, self.average
-        )
+            out / "checkpoint.pt", task.state, self.net, self.optimizer, self.scaler, self.average,
+            config.objects_file,
+        )  # fmt: skip
         if not self.seen and config.init:
             start_from(self.net, config.init, config.init_depth)
             self.average = Average(self.net, config.ema)

@@ -139,6 +139,25 @@ def compare_boxes(expected: Sequence[Outputs], got: Sequence[Outputs]) -> dict[s
     }
 
 
+def count_compared(found: Mapping[str, float], samples: int, refuse: bool) -> dict[str, int]:
+    """How many keypoints and poses, or boxes, a comparison is about.
+
+    found: of ``compare_keypoints`` or ``compare_boxes``. Agreement on none shows nothing: that is
+    a ModelError with ``refuse``, otherwise a printed warning.
+    """
+    counts = {key: int(found[key]) for key in ("keypoints", "poses", "boxes") if key in found}
+    missing = [name for name, count in counts.items() if not count]
+    if missing:
+        text = (
+            f"in {samples} samples no {' and no '.join(missing)} could be compared, expected some: "
+            "the network is sure of nothing there, and the node will find nothing. Train longer"
+        )
+        if refuse:
+            raise ModelError(f"Parity: {text}, or check that the images show its objects.")
+        print(f"  warning: {text} and export again.", flush=True)
+    return counts
+
+
 def require(found: dict[str, float], limits: Limits, what: str, remedy: str) -> None:
     """Raise ModelError when a difference is over its limit or not a number.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from heatnet_ros.errors import ConfigError
 
 # the others wait while the first process scores and writes
 _PATIENCE = timedelta(hours=2)
+_KEEP, _NO_MAPPING = (-1, 2**31 - 1), (-4, 0)  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
 
 
 @dataclass(frozen=True)
@@ -104,3 +107,13 @@ def joined(device_name: str) -> Iterator[Place]:
     finally:
         if opened:
             distributed.destroy_process_group()
+
+
+def keep_freed_memory() -> None:
+    """Let glibc reuse large blocks instead of returning them to the kernel after every layer.
+
+    Fresh pages have to be cleared: a tenth of a step on the CPU. Elsewhere nothing happens.
+    """
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        for option_, value in (_KEEP, _NO_MAPPING):
+            ctypes.CDLL(None).mallopt(option_, value)

@@ -6,7 +6,6 @@ Interrupted at any moment, the same command continues from its last checkpoint.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import sys
 from dataclasses import dataclass, field
@@ -24,9 +23,9 @@ from heatnet_ros.training.crops import CropMaker, load_crops
 from heatnet_ros.training.evaluate_heatnet import evaluate_crops, list_numbers
 from heatnet_ros.training.heatnet import PRESETS, HeatNet, HeatNetConfig, normalize
 from heatnet_ros.training.run_config import RunConfig
+from heatnet_ros.training.trained_objects import describe_objects
 
 CLIP = 5.0
-_KEEP, _NO_MAPPING = (-1, 2**31 - 1), (-4, 0)  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
 _PRESET_KEYS = (
     "width", "crop_px", "decoder", "decoder_fine", "activation", "loss", "sigma", "stem",
     "lateral_place",
@@ -100,7 +99,10 @@ def build_task(config: TrainConfig) -> loop.Task:
         score=lambda limit: list_numbers(
             evaluate_crops(net, held_out, library, config.margin, limit)
         ),
-        state={"network": dataclasses.asdict(net.config)},
+        state={
+            "network": dataclasses.asdict(net.config),
+            **describe_objects(library, keypoints=True),
+        },
         clip=CLIP,
     )
 
@@ -117,18 +119,7 @@ def batch_loss(net: HeatNet, batch: dict[str, Any], weights: LossWeights) -> tor
 
 def train(config: TrainConfig, out: Path) -> None:
     """Run or continue a training in the folder ``out``."""
-    keep_freed_memory()
     loop.run(build_task(config), config, out)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc reuse large blocks instead of returning them to the kernel after every layer.
-
-    Fresh pages have to be cleared: a tenth of a step on the CPU. Elsewhere nothing happens.
-    """
-    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
-        for option_, value in (_KEEP, _NO_MAPPING):
-            ctypes.CDLL(None).mallopt(option_, value)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -29,6 +29,7 @@ from heatnet_ros.training.frames import (
 from heatnet_ros.training.ranks import choose_device
 from heatnet_ros.training.run_config import RunConfig
 from heatnet_ros.training.schedule import learning_rate_at
+from heatnet_ros.training.trained_objects import describe_objects
 from heatnet_ros.training.yolo import DeployedYolo, build_yolo, to_float
 
 UPDATES = 100
@@ -45,14 +46,21 @@ class YoloTrainConfig(RunConfig):
     batch: int = option(16, "Frames of a step, over all processes together", low=1)
     weight_decay: float = option(5e-4, "Weight decay", low=0.0)
     hue: float = option(0.02, "Largest change of hue, as a part of the circle", low=0.0, high=0.5)
+    flip: float = option(
+        0.5,
+        "Probability of a mirrored frame; 0 where objects differ from one another only as left and "
+        "right hand do, or carry writing that tells them apart",
+        low=0.0,
+        high=1.0,
+    )
     frame_px: int = option(320, "Width of the frames that a data set is cut to", low=64, high=4096)
 
 
 def build_task(config: YoloTrainConfig) -> loop.Task:
     """Network, data, loss and schedule of a run."""
     torch.manual_seed(config.seed)
-    names = list(load_objects(Path(config.objects_file)).objects)
-    model: Any = build_yolo(len(names), config.size, UPDATES)
+    library = load_objects(Path(config.objects_file))
+    model: Any = build_yolo(len(library.objects), config.size, UPDATES)
     # the loss keeps tensors where the network is when it is made
     model = model.to(choose_device(config.device))
     model.criterion = model.init_criterion()
@@ -75,12 +83,15 @@ def build_task(config: YoloTrainConfig) -> loop.Task:
 
     return loop.Task(
         net=model,
-        make_batch=partial(frame_batch, data, config.hue),
+        make_batch=partial(frame_batch, data, config.hue, config.flip),
         size=len(data["frames"]),
         loss_of=loss_of,
         rate_at=rate_at,
         score=lambda limit: evaluate_frames(model, held_out, limit),
-        state={"input_hw": list(input_size(data))},
+        state={
+            "input_hw": list(input_size(data)),
+            **describe_objects(library, keypoints=False),
+        },
         clip=CLIP,
     )
 

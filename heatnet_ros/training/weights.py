@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.training.checkpoint import load_checkpoint
+from heatnet_ros.training.trained_objects import check_trained_objects
 
 Optimizing = tuple[torch.optim.Optimizer, torch.amp.GradScaler]
 
@@ -99,15 +100,18 @@ def restore(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     average: Average,
+    objects_file: str = "",
 ) -> tuple[int, float]:
     """(samples seen, seconds spent) of the checkpoint that was loaded, zeros without one.
 
-    description: entries that must be the checkpoint's own. Raises ConfigError when the folder holds
-    a run of another network, ModelError when the file is damaged.
+    description: entries that must be the checkpoint's own. objects_file: the run's object library,
+    for messages. Raises ConfigError when the folder holds a run of another network, ModelError when
+    the file is damaged or the network was trained for other objects.
     """
     if not path.exists():
         return 0, 0.0
     state = load_checkpoint(path, ("net", "optimizer", "seen"))
+    check_trained_objects(state, description, path, objects_file)
     for key, value in description.items():
         if state.get(key) != value:
             raise ConfigError(

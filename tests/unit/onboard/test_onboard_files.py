@@ -1,4 +1,5 @@
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,17 @@ def test_training_files_have_the_plan_and_only_keys_that_are_known(options, tmp_
     assert load_yaml(path, "Training file") == content
     fixed = training_content("yolo", options, [part()], places, make_fixed_plan(120, 9, 77, 2))
     assert (fixed["samples"], fixed["minutes"]) == (77, 0.0)
+
+
+@pytest.mark.parametrize(("cores", "loaders"), [(1, 1), (2, 1), (3, 1), (8, 4), (16, 8), (64, 8)])
+@pytest.mark.parametrize("network", ["yolo", "heatnet"])
+def test_a_training_has_loader_processes_for_its_machine(
+    network, cores, loaders, options, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+    plan = make_plan(Wishes(3600.0), rough_rates(cores, 1), 0.0)
+    content = training_content(network, options, [part()], Places(tmp_path, "set"), plan)
+    assert content["workers"] == loaders
 
 
 def test_the_parameter_file_is_the_nodes(tmp_path):

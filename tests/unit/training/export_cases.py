@@ -1,11 +1,13 @@
 """Export: what is written runs, what differs is refused, what is killed leaves the old model."""
 
 import dataclasses
+import json
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -24,6 +26,7 @@ from heatnet_ros.objects import load_objects  # noqa: E402
 from heatnet_ros.resources import find_resource  # noqa: E402
 from heatnet_ros.training import export, parity  # noqa: E402
 from heatnet_ros.training.checkpoint import load_checkpoint  # noqa: E402
+from heatnet_ros.training.export_samples import RealImages  # noqa: E402
 from heatnet_ros.training.heatnet import (  # noqa: E402
     PRESETS,
     DeployedHeatNet,
@@ -31,6 +34,7 @@ from heatnet_ros.training.heatnet import (  # noqa: E402
     HeatNetConfig,
 )
 from heatnet_ros.training.onnx_graph import fuse_batchnorm, round_weights  # noqa: E402
+from heatnet_ros.training.trained_objects import describe_objects  # noqa: E402
 from heatnet_ros.types import Detection, Frame  # noqa: E402
 
 pytestmark = pytest.mark.train
@@ -99,6 +103,7 @@ def save_run(folder: Path, data: Path, net: HeatNet) -> Path:
     state = {
         "net": net.state_dict(),
         "network": dataclasses.asdict(net.config),
+        **describe_objects(load_objects(DEMO), keypoints=True),
         "config": {"objects_file": str(DEMO), "data": str(data), "validation_shards": 1},
         "command": "test", "commit": "none", "seen": 7,
     }  # fmt: skip
@@ -160,6 +165,33 @@ def test_the_manifest_tells_parity_rounding_and_loss_apart(sharp_run, tmp_path, 
     assert accuracy["rounding"]["max_heatmap"] > 5 * found["max_heatmap"]
     assert all("fp32" not in name for name in accuracy["precision_loss"])
     assert accuracy["compared_samples"] == {"held out": 10}
+
+
+def test_a_network_sure_of_nothing_is_told_and_with_real_images_refused(run, tmp_path, capsys):
+    export.export(run, tmp_path / "out")
+    assert "no keypoints and no poses could be compared" in capsys.readouterr().out
+    compared = load_manifest(tmp_path / "out").accuracy["parity"]["compared"]
+    assert compared == {"keypoints": 0, "poses": 0}
+    folder = tmp_path / "real" / "test" / "000001"
+    (folder / "rgb").mkdir(parents=True)
+    (folder / "depth").mkdir()
+    grey = np.full((480, 640), 120, np.uint8)
+    cv2.imwrite(str(folder / "rgb" / "000000.png"), grey)
+    cv2.imwrite(str(folder / "depth" / "000000.png"), np.full((480, 640), 800, np.uint16))
+    truth = {"obj_id": 1, "cam_R_m2c": np.eye(3).ravel().tolist(), "cam_t_m2c": [0, 0, 800.0]}
+    for name, content in (
+        ("scene_camera", {"cam_K": K.ravel().tolist(), "depth_scale": 1.0}),
+        ("scene_gt", [truth]),
+        ("scene_gt_info", [{"bbox_visib": [200, 150, 140, 140], "visib_fract": 0.9}]),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps({"0": content}))
+    models = tmp_path / "real" / "models"
+    models.mkdir()
+    (models / "models_info.json").write_text(json.dumps({"1": {"name": "mug"}}))
+    images = RealImages(tmp_path / "real", "test")
+    with pytest.raises(ModelError, match=r"in 11 samples no keypoints and no poses.*Train longer"):
+        export.export(run, tmp_path / "other", export.ExportOptions(images=images))
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_loss_over_its_bound_is_refused(sharp_run, tmp_path, monkeypatch):
@@ -303,6 +335,7 @@ def test_a_detector_is_exported_and_compared(precision, input_hw, data, tmp_path
     run.mkdir()
     config = {"objects_file": str(DEMO), "data": str(data), "validation_shards": 1}
     state = {"net": net.state_dict(), "config": config, "input_hw": [96, 128]}
+    state |= describe_objects(load_objects(DEMO), keypoints=False)
     torch.save(state | {"command": "test", "commit": "none", "seen": 1}, run / "final.pt")
     for kind in ("bf16", "fp16", "rounding"):
         monkeypatch.setitem(parity.BOX_LOSS, kind, parity.Limits(p99_px=np.inf))
@@ -380,6 +413,20 @@ def test_damaged_and_foreign_checkpoints_are_named(run, tmp_path):
     torch.save(torch.load(run / "final.pt", weights_only=True) | {"net": {}}, broken)
     with pytest.raises(ModelError, match="do not fit the network"):
         export.export(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [({"objects_hash": "0" * 64}, r"other keypoints or symmetries than .*demo\.yaml now defines"),
+     ({"objects": ["mug", "bracket"]}, r"trained for mug, bracket in this order"),
+     ({"objects_hash": None}, r"expected the entry 'objects_hash', got none")],
+)  # fmt: skip
+def test_a_network_of_other_objects_is_not_exported(entries, message, run, tmp_path):
+    state = torch.load(run / "final.pt", weights_only=True) | entries
+    torch.save({k: v for k, v in state.items() if v is not None}, tmp_path / "final.pt")
+    with pytest.raises(ModelError, match=message):
+        export.export(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_runs_and_shards_are_named(tmp_path):

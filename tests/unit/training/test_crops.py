@@ -89,6 +89,22 @@ def test_keypoints_follow_the_warp():
     np.testing.assert_allclose(sample["keypoints"], expected, atol=1e-3)
 
 
+def test_no_crop_has_black_corners_where_the_stored_one_ends():
+    """At run time the picture goes on where a stored crop ends, and its depth is not known here."""
+    crops = make_crops(4)
+    assert crops["rgb"].min() > 0 and crops["depth"].min() > 0
+    turned = AugmentConfig(rotate_deg=30.0, zoom=0.15, box_noise=0.05, sensor=0.0,
+                           depth_sensor=0.0, cutout=0.0)  # fmt: skip
+    beyond = 0
+    for seed in range(40):
+        sample = maker(crops).make(seed % 4, turned, np.random.default_rng(seed))
+        assert sample["rgb"].min() >= crops["rgb"].min()
+        unknown = sample["depth"][1] == 0
+        assert not sample["depth"][0][unknown].any()
+        beyond += unknown.mean() > 0.01
+    assert beyond >= 5  # these crops do reach over the stored ones' edges
+
+
 def test_another_background_leaves_the_object_and_lies_behind_it():
     crops = make_crops(3)
     plain = maker(crops).make(0, OFF, np.random.default_rng(0))

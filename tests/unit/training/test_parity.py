@@ -23,6 +23,7 @@ from heatnet_ros.training.parity import (
     Limits,
     compare_boxes,
     compare_keypoints,
+    count_compared,
     find_ambiguous,
     require,
 )
@@ -108,6 +109,29 @@ def test_numbers_that_are_none_are_refused():
         require(compare(heatmaps(MUG_PX), broken), PARITY, "It", "")
     with pytest.raises(ModelError, match="max_px nan"):
         require({"max_px": float("nan")}, Limits(max_px=0.1), "It", "")
+
+
+def test_a_network_that_is_sure_of_nothing_is_told_or_refused(capsys):
+    flat = {"heatmaps": np.full_like(heatmaps(MUG_PX)["heatmaps"], 1e-3)}
+    found = compare(flat, flat)
+    require(found, PARITY, "It", "")  # nothing differs, because nothing is compared
+    assert count_compared(found, 1, refuse=False) == {"keypoints": 0, "poses": 0}
+    said = capsys.readouterr().out
+    assert "warning: in 1 samples no keypoints and no poses" in said and "Train longer" in said
+    with pytest.raises(ModelError, match=r"no keypoints and no poses.*sure of nothing.*Train long"):
+        count_compared(found, 1, refuse=True)
+
+
+def test_keypoints_without_a_pose_are_refused_and_what_is_compared_is_counted(capsys):
+    two = {"heatmaps": heatmaps(MUG_PX)["heatmaps"].copy()}
+    two["heatmaps"][0, 2:] = 1e-3  # no pose from two points
+    with pytest.raises(ModelError, match="samples no poses could"):
+        count_compared(compare(two, two), 1, refuse=True)
+    found = compare(heatmaps(MUG_PX), heatmaps(MUG_PX))
+    assert count_compared(found, 1, refuse=True) == {"keypoints": len(MUG_PX), "poses": 1}
+    with pytest.raises(ModelError, match="no boxes"):
+        count_compared(compare_boxes([], []), 3, refuse=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_boxes_are_compared_with_the_nearest_of_their_class():

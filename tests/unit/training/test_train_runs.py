@@ -56,17 +56,31 @@ def test_heatnet_from_the_command_line_and_on_again(files, tmp_path, capsys):
     state = torch.load(tmp_path / "run" / "final.pt", weights_only=True)
     assert state["seen"] == 16 and state["network"]["width"] == 8
     assert state["config"]["device"] == "cpu"
+    # as many keypoints in another order: the shapes fit, the labels mean other points
+    library = tmp_path / "library.yaml"
+    content = yaml.safe_load(library.read_text())
+    content["objects"][0]["keypoints_m"].reverse()
+    before = library.read_text()
+    library.write_text(yaml.safe_dump(content))
+    assert train(tmp_path, values, "--samples", "24", "--device", "cpu") == 1
+    assert "trained for other keypoints or symmetries" in capsys.readouterr().err
+    library.write_text(before)
     # another shape of network does not continue this run
     assert train(tmp_path, values | {"width": 16}, "--samples", "16") == 1
     assert "another --out" in capsys.readouterr().err
 
 
-def test_the_detector_takes_its_input_size_from_the_frames(files, tmp_path):
+def test_the_detector_takes_its_input_size_from_the_frames(files, tmp_path, capsys):
     pytest.importorskip("ultralytics", reason="ultralytics is in the train extra")
     values = {"network": "yolo", **files, **SMALL}
     assert train(tmp_path, values, "--samples", "4") == 0
     state = torch.load(tmp_path / "run" / "final.pt", weights_only=True)
-    assert state["input_hw"] == [128, 160]
+    assert state["input_hw"] == [128, 160] and state["objects"] == ["ball"]
+    # as many classes, but others
+    library = tmp_path / "library.yaml"
+    library.write_text(library.read_text().replace("name: ball\n", "name: cube\n"))
+    assert train(tmp_path, values, "--samples", "8") == 1
+    assert "trained for ball in this order" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16])
