@@ -42,7 +42,9 @@ class WrittenObject:
 
 
 class SceneWriter:
-    """Collects images in ``<folder>.part``; ``close`` checks them and gives the folder its name.
+    """Collects images in ``<folder>.part``; ``close`` gives the folder its name.
+
+    A folder that is there already is replaced then.
 
     Raises DataError when the disk is full; what was written of the scene is removed then.
     """
@@ -50,7 +52,8 @@ class SceneWriter:
     def __init__(self, folder: Path, jpeg_quality: int = 92) -> None:
         self.folder, self._quality = folder, jpeg_quality
         self._part = folder.with_name(folder.name + ".part")
-        shutil.rmtree(self._part, ignore_errors=True)
+        for left_over in (self._part, folder.with_name(folder.name + ".old")):
+            shutil.rmtree(left_over, ignore_errors=True)
         for name in ("rgb", "depth", "mask_visib"):
             (self._part / name).mkdir(parents=True)
         self._truths: dict[str, list[dict[str, Any]]] = {}
@@ -86,6 +89,10 @@ class SceneWriter:
                 (self._part / name).write_text(_lines(content))
             except OSError as error:
                 raise self._failed(name, str(error.strerror)) from error
+        if self.folder.exists():  # renamed before it goes: half a scene must not look whole
+            old = self.folder.with_name(self.folder.name + ".old")
+            os.replace(self.folder, old)
+            _remove_scene(old)
         os.replace(self._part, self.folder)
         return self.folder
 
@@ -105,6 +112,12 @@ class SceneWriter:
             f"{self.folder / name} cannot be written: {reason}. Make room (an image takes about "
             "0.3 MB) and run the same command again: it continues after the last whole scene."
         )
+
+
+def _remove_scene(folder: Path) -> None:
+    """Remove a scene folder; what makes it a scene to readers goes first."""
+    (folder / "scene_camera.json").unlink(missing_ok=True)
+    shutil.rmtree(folder)
 
 
 def _truth(item: WrittenObject) -> dict[str, Any]:
@@ -151,9 +164,7 @@ def write_models(
     for name, mesh in meshes.items():
         obj_id = obj_ids[name]
         scaled = dataclasses.replace(mesh, vertices_m=mesh.vertices_m * MM)
-        path = folder / f"obj_{obj_id:06d}.ply"
-        if not path.exists():
-            write_ply(path, scaled)
+        write_ply(folder / f"obj_{obj_id:06d}.ply", scaled)
         low, high = mesh.bounds_m * MM
         size = high - low
         infos[str(obj_id)] = {

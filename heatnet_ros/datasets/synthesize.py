@@ -25,6 +25,7 @@ import numpy as np
 from heatnet_ros.config import build_config, load_yaml
 from heatnet_ros.datasets.bop import LINEMOD_NAMES, object_id
 from heatnet_ros.datasets.bop_writer import SceneWriter, WrittenObject, write_models
+from heatnet_ros.datasets.provenance import describe_sources, record_sources
 from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.geometry import se3
 from heatnet_ros.mesh import Mesh, load_ply
@@ -109,10 +110,12 @@ def number_objects(library: ObjectLibrary) -> dict[str, int]:
 def write_scene(config: SyntheticConfig, split: Path, index: int) -> Path:
     """Render one BOP scene folder, e.g. ``data/parts/train/000007``, unless it is there already.
 
+    One that has fewer images than it now should have is rendered anew.
+
     Raises DataError when it cannot be written, EngineError without a renderer.
     """
     folder = split / f"{index:06d}"
-    if folder.exists():
+    if _is_whole(config, split, index):
         return folder
     cv2.setNumThreads(1)
     library, meshes, clutter = _load(config)
@@ -138,6 +141,20 @@ def write_scene(config: SyntheticConfig, split: Path, index: int) -> Path:
 def _count_images(config: SyntheticConfig, index: int) -> int:
     """How many images scene ``index`` has; the last one may have fewer than the others."""
     return min(config.images_per_scene, config.images - index * config.images_per_scene)
+
+
+def _is_whole(config: SyntheticConfig, split: Path, index: int) -> bool:
+    return count_written(split / f"{index:06d}") >= _count_images(config, index)
+
+
+def count_written(scene: Path) -> int:
+    """How many images a scene folder has; 0 when it is not there."""
+    return sum(1 for _ in (scene / "rgb").glob("*.jpg"))
+
+
+def _list_scenes(split: Path) -> list[Path]:
+    """Scene folders; those being written have another name."""
+    return [path for path in split.iterdir() if path.name.isdigit()]
 
 
 def _layouts(
@@ -227,21 +244,25 @@ def _written(
 
 
 def synthesize(config: SyntheticConfig, out: Path, split: str, workers: int) -> Path:
-    """Write the models and every scene of a split that is missing; returns the split's folder."""
+    """Write the models and every scene of a split that is missing; returns the split's folder.
+
+    Raises DataError when the folder holds scenes made from something else (``record_sources``).
+    """
     folder = out / split
     folder.mkdir(parents=True, exist_ok=True)
-    library, meshes, _ = _load(dataclasses.replace(config, max_faces=0, clutter=()))
+    library, meshes, clutter = _load(dataclasses.replace(config, max_faces=0))
+    obj_ids = number_objects(library)
+    record_sources(out, split, describe_sources(_settings(config), meshes, obj_ids, clutter))
     write_models(
         out / "models",
         meshes,
-        number_objects(library),
+        obj_ids,
         {name: model.diameter_m for name, model in library.objects.items()},
         {name: model.symmetries for name, model in library.objects.items()},
     )
+    _check_room(folder, config.images - sum(count_written(path) for path in _list_scenes(folder)))
     scenes = -(-config.images // config.images_per_scene)
-    present = sum(1 for path in folder.iterdir() if path.name.isdigit())
-    _check_room(folder, config.images - min(present * config.images_per_scene, config.images))
-    todo = [i for i in range(scenes) if not (folder / f"{i:06d}").exists()]
+    todo = [i for i in range(scenes) if not _is_whole(config, folder, i)]
     progress = Progress("scenes", len(todo))
     os.environ["LP_NUM_THREADS"] = "0"  # llvmpipe: no threads of its own, a worker is a thread
     # spawn: an OpenGL context must not be inherited
@@ -254,6 +275,14 @@ def synthesize(config: SyntheticConfig, out: Path, split: str, workers: int) -> 
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return folder
+
+
+def _settings(config: SyntheticConfig) -> dict[str, Any]:
+    """The settings that shape an image; files count by their content, not by their names."""
+    settings = dataclasses.asdict(config)
+    unused = ["images", "objects_file", "clutter", "clutter_unit"]
+    unused += ["samples", "variant"] if config.renderer == "raster" else []
+    return {key: value for key, value in settings.items() if key not in unused}
 
 
 def _check_room(folder: Path, images: int) -> None:
@@ -321,5 +350,6 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand. Raises HeatnetError."""
     config = read_config(args)
     folder = synthesize(config, args.out, args.split, args.workers)
-    print(f"{config.images} images in {folder}")
+    count = sum(count_written(path) for path in _list_scenes(folder))
+    print(f"{count} images in {folder}")
     return 0

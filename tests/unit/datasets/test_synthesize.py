@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from heatnet_ros.datasets.open import open_dataset
 from heatnet_ros.datasets.statistics import measure_views
 from heatnet_ros.errors import ConfigError, DataError, EngineError
 from heatnet_ros.geometry import se3
-from heatnet_ros.mesh import load_ply
+from heatnet_ros.mesh import load_ply, write_ply
 from heatnet_ros.objects import load_objects
 from heatnet_ros.rendering.rasterizer import Rasterizer
 from heatnet_ros.resources import find_resource
@@ -133,6 +134,68 @@ def test_same_seed_same_files_whatever_the_workers(tmp_path):
     synthesize.synthesize(small_config(images=3), tmp_path / "1", "test", 1)
     a, b = (tree(tmp_path / "1" / split / "000000") for split in ("train", "test"))
     assert a["rgb/000000.jpg"] != b["rgb/000000.jpg"]
+
+
+def test_more_images_go_on_with_the_same_split_only(tmp_path, capsys):
+    synthesize.synthesize(small_config(images=2), tmp_path, "train", 1)
+    before = tree(tmp_path / "train/000000")
+    moved = tmp_path / "moved/elsewhere.yaml"
+    content = yaml.safe_load(DEMO.read_text())
+    for entry in content["objects"]:
+        entry["mesh"] = str(DEMO.parent / entry["mesh"])
+    moved.parent.mkdir()
+    moved.write_text(yaml.safe_dump(content))
+    # where the files lie does not matter; a scene that is too short now is rendered anew
+    more = small_config(images=4, objects_file=str(moved))
+    synthesize.synthesize(more, tmp_path, "train", 1)
+    assert [len(scene.images) for scene in open_dataset(tmp_path, "train")] == [3, 1]
+    after = tree(tmp_path / "train/000000")
+    assert after["rgb/000001.jpg"] == before["rgb/000001.jpg"]
+    made = tree(tmp_path)
+    assert not [name for name in made if ".old" in name or ".part" in name]
+    for changes, told in (
+        ({"seed": 8}, r"seed \(7 there, 8 now\)"),
+        ({"renderer": "path"}, r"renderer \(raster there, path now\)"),
+        ({"camera": (310.0, 300.0, 159.5, 119.5, 320, 240)}, "camera"),
+        ({"settings": dataclasses.replace(more.settings, poses="any")}, r"settings.poses \(upr"),
+        ({"clutter": (str(tmp_path / "models/obj_000001.ply"),), "clutter_unit": "mm"}, "clutter"),
+    ):
+        with pytest.raises(DataError, match=rf"made from something else: {told}.*another --out"):
+            synthesize.synthesize(dataclasses.replace(more, **changes), tmp_path, "train", 1)
+    assert tree(tmp_path) == made
+
+
+def test_a_corrected_mesh_is_not_mixed_with_the_old_one(tmp_path):
+    content = yaml.safe_load(DEMO.read_text())
+    for entry in content["objects"]:
+        entry["mesh"] = str(DEMO.parent / entry["mesh"])
+    library = tmp_path / "objects.yaml"
+    library.write_text(yaml.safe_dump(content))
+    config, out = small_config(images=1, objects_file=str(library)), tmp_path / "parts"
+    synthesize.synthesize(config, out, "train", 1)
+    mesh = load_ply(Path(content["objects"][0]["mesh"]))
+    larger = dataclasses.replace(mesh, vertices_m=mesh.vertices_m * 1.01)
+    write_ply(tmp_path / "larger.ply", larger)
+    content["objects"][0]["mesh"] = str(tmp_path / "larger.ply")
+    library.write_text(yaml.safe_dump(content))
+    name = content["objects"][0]["name"]
+    for split in ("train", "test"):  # the models belong to all splits
+        with pytest.raises(DataError, match=rf"train was made from.*objects.{name} \(another mesh"):
+            synthesize._load.cache_clear()
+            synthesize.synthesize(config, out, split, 1)
+    # without the split that was made from it, nothing keeps the old mesh
+    shutil.rmtree(out / "train")
+    synthesize.synthesize(config, out, "train", 1)
+    written = load_ply(out / "models/obj_000001.ply", "mm")
+    np.testing.assert_allclose(written.bounds_m, larger.bounds_m, atol=1e-6)
+
+
+def test_scenes_that_nobody_noted_the_making_of_are_left_alone(tmp_path):
+    synthesize.synthesize(small_config(images=1), tmp_path, "train", 1)
+    (tmp_path / "train.made_from.json").unlink()
+    with pytest.raises(DataError, match=r"train.made_from.json.*is missing. Give another --out"):
+        synthesize.synthesize(small_config(images=4), tmp_path, "train", 1)
+    assert [path.name for path in (tmp_path / "train").iterdir()] == ["000000"]
 
 
 def test_path_traced_scenes_are_the_rasterised_ones_in_another_light(tmp_path):
