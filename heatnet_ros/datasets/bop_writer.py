@@ -55,7 +55,10 @@ class SceneWriter:
         for left_over in (self._part, folder.with_name(folder.name + ".old")):
             shutil.rmtree(left_over, ignore_errors=True)
         for name in ("rgb", "depth", "mask_visib"):
-            (self._part / name).mkdir(parents=True)
+            try:
+                (self._part / name).mkdir(parents=True)
+            except OSError as error:
+                raise self._failed(name, str(error.strerror)) from error
         self._truths: dict[str, list[dict[str, Any]]] = {}
         self._infos: dict[str, list[dict[str, Any]]] = {}
         self._cameras: dict[str, dict[str, Any]] = {}
@@ -158,8 +161,27 @@ def write_models(
     diameters_m: Mapping[str, float],
     symmetries: Mapping[str, Symmetries],
 ) -> None:
-    """Write ``models/obj_000001.ply`` (mm) and ``models_info.json`` with the objects' names."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write ``models/obj_000001.ply`` (mm) and ``models_info.json`` with the objects' names.
+
+    Raises DataError when they cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_models(folder, meshes, obj_ids, diameters_m, symmetries)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: the models cannot be written: {error.strerror}. Make room, or give another "
+            "folder, and run the same command again."
+        ) from error
+
+
+def _write_models(
+    folder: Path,
+    meshes: Mapping[str, Mesh],
+    obj_ids: Mapping[str, int],
+    diameters_m: Mapping[str, float],
+    symmetries: Mapping[str, Symmetries],
+) -> None:
     infos = {}
     for name, mesh in meshes.items():
         obj_id = obj_ids[name]

@@ -12,10 +12,8 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from heatnet_ros.config import build_config, load_yaml
 from heatnet_ros.datasets.bop import LINEMOD_NAMES, object_id
 from heatnet_ros.datasets.bop_writer import SceneWriter, WrittenObject, write_models
 from heatnet_ros.datasets.provenance import describe_sources, record_sources
+from heatnet_ros.datasets.worker_pool import run_in_workers
 from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.geometry import se3
 from heatnet_ros.mesh import Mesh, load_ply
@@ -74,6 +73,15 @@ class SyntheticConfig:
             raise ConfigError(
                 "camera: expected fx, fy, cx, cy, width, height; images and images_per_scene at "
                 f"least 1; got {self.camera}, {self.images}, {self.images_per_scene}."
+            )
+        if self.seed < 0 or min(self.cameras_per_layout, self.samples) < 1:
+            raise ConfigError(
+                "seed: expected 0 or more, cameras_per_layout and samples 1 or more; got "
+                f"{self.seed}, {self.cameras_per_layout}, {self.samples}."
+            )
+        if not 1 <= self.jpeg_quality[0] <= self.jpeg_quality[-1] <= 100:
+            raise ConfigError(
+                f"jpeg_quality: expected a range within 1 to 100, got {self.jpeg_quality}."
             )
 
     @property
@@ -155,6 +163,11 @@ def count_written(scene: Path) -> int:
 def _list_scenes(split: Path) -> list[Path]:
     """Scene folders; those being written have another name."""
     return [path for path in split.iterdir() if path.name.isdigit()]
+
+
+def _write_scene_name(config: SyntheticConfig, split: Path, index: int) -> str:
+    """``write_scene``, with a note for the progress."""
+    return f"{split.name}/{write_scene(config, split, index).name}"
 
 
 def _layouts(
@@ -249,7 +262,15 @@ def synthesize(config: SyntheticConfig, out: Path, split: str, workers: int) -> 
     Raises DataError when the folder holds scenes made from something else (``record_sources``).
     """
     folder = out / split
-    folder.mkdir(parents=True, exist_ok=True)
+    if workers < 1:
+        raise ConfigError(f"--workers: expected 1 or more, got {workers}.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be made: {error.strerror}. Give another --out, or make room there "
+            "and let it be written to."
+        ) from error
     library, meshes, clutter = _load(dataclasses.replace(config, max_faces=0))
     obj_ids = number_objects(library)
     record_sources(out, split, describe_sources(_settings(config), meshes, obj_ids, clutter))
@@ -265,15 +286,9 @@ def synthesize(config: SyntheticConfig, out: Path, split: str, workers: int) -> 
     todo = [i for i in range(scenes) if not _is_whole(config, folder, i)]
     progress = Progress("scenes", len(todo))
     os.environ["LP_NUM_THREADS"] = "0"  # llvmpipe: no threads of its own, a worker is a thread
-    # spawn: an OpenGL context must not be inherited
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(write_scene, config, folder, i) for i in todo]
-        try:
-            for future in as_completed(futures):
-                progress.step(f"{folder.name}/{future.result().name}")
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    jobs = [(config, folder, i) for i in todo]
+    remedy = "Run the same command with fewer --workers: it continues."
+    run_in_workers(_write_scene_name, jobs, workers, progress, remedy)
     return folder
 
 

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from heatnet_ros.datasets import synthesize
+from heatnet_ros.datasets.bop_writer import SceneWriter, write_models
 from heatnet_ros.datasets.open import open_dataset
 from heatnet_ros.datasets.statistics import measure_views
 from heatnet_ros.errors import ConfigError, DataError, EngineError
@@ -256,6 +257,39 @@ def test_a_full_disk_is_said_and_nothing_half_written_stays(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert [path.name for path in (tmp_path / "train").iterdir()] == ["000000"]
+
+
+def test_what_cannot_be_made_is_said(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    with pytest.raises(DataError, match=r"file/parts/train cannot be made: Not a dir.*--out"):
+        synthesize.synthesize(small_config(), file / "parts", "train", 1)
+    with pytest.raises(DataError, match=r"file/000000/rgb cannot be written: Not a dir.*Make room"):
+        SceneWriter(file / "000000")
+    with pytest.raises(DataError, match=r"file: the models cannot be written: File exists"):
+        write_models(file, {}, {}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--seed", "-1"), "seed: expected 0 or more"),
+        (("--images", "0"), "images and images_per_scene at least 1"),
+    ],
+)
+def test_impossible_numbers_are_refused(tmp_path, options, told):
+    with pytest.raises(ConfigError, match=told):
+        synthesize.read_config(command(tmp_path, *options))
+
+
+def test_no_workers_and_no_cameras_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="--workers: expected 1 or more, got 0"):
+        synthesize.synthesize(small_config(), tmp_path, "train", 0)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="cameras_per_layout and samples 1 or more"):
+        small_config(cameras_per_layout=0)
+    with pytest.raises(ConfigError, match="jpeg_quality"):
+        small_config(jpeg_quality=(90, 101))
 
 
 def test_too_little_room_is_said_before_anything_is_rendered(tmp_path):
