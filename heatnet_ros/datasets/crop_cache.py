@@ -7,12 +7,11 @@ kept beside the data set, one folder for each set of options, and made again whe
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,10 @@ from numpy.typing import NDArray
 
 from heatnet_ros.config import DetectorConfig, EngineConfig
 from heatnet_ros.datasets.bop import BopImage, BopScene
+from heatnet_ros.datasets.images import load_rgb
 from heatnet_ros.datasets.open import open_dataset
-from heatnet_ros.datasets.shards import write_shard
+from heatnet_ros.datasets.shards import map_shard, write_shard
+from heatnet_ros.datasets.worker_pool import run_in_workers
 from heatnet_ros.engines import load_engine
 from heatnet_ros.errors import DataError
 from heatnet_ros.estimators import Detector, build_detector
@@ -37,6 +38,8 @@ from heatnet_ros.types import FloatArray, Frame
 
 DEPTH_STEP_M = 1e-4
 IMAGES_PER_SHARD = 100
+LEAST_SCENES = 10  # fewer are no fair sample of all
+ANNOTATIONS = ("scene_camera.json", "scene_gt.json", "scene_gt_info.json", "gt.yml", "info.yml")
 DETECTED_IOU = 0.5
 MIN_PIXELS = 200
 # what an evaluation counts (BOP: 10 %), the detector must not learn to be background
@@ -47,83 +50,145 @@ MIN_BOX_VISIBLE = 0.1
 class CacheOptions:
     """How crops are cut.
 
-    cache_px: side of a stored crop. margin: its side over the box's. frame_wh: stored frames for
-    the detector. min_visible: crops of objects visible to less are left out. detector: a model
-    folder; crops then lie around its boxes (paper 3.3: training sees the detector's errors), or
-    '' for the true boxes.
+    cache_px: side of a stored crop. margin: its side over the box's. frame_px: width of the
+    frames stored for the detector, as high as the images' shape makes them. min_visible: crops of
+    objects visible to less are left out. detector: a model folder; crops then lie around its boxes
+    (paper 3.3: training sees the detector's errors), or '' for the true boxes.
     """
 
     cache_px: int = 160
     margin: float = 1.7
-    frame_wh: tuple[int, int] = (320, 240)
+    frame_px: int = 320
     min_visible: float = 0.25
     detector: str = ""
+
+
+# an image and the library's names of its objects
+_Named = tuple[BopImage, dict[int, str]]
 
 
 @dataclass(frozen=True, eq=False)
 class _Job:
     """What a worker needs to cut one shard."""
 
-    images: tuple[tuple[BopImage, dict[int, str]], ...]
+    images: tuple[_Named, ...]
     library_path: Path
     options: CacheOptions
+    frame_wh: tuple[int, int]
     path: Path
 
 
 def ensure_cache(dataset: Path, split: str, library: ObjectLibrary, options: CacheOptions) -> Path:
     """Folder of shards of a data set's split (BOP or Linemod_preprocessed); makes what is missing.
 
-    Images are shuffled (the same way each time), so that the first shards are a fair sample.
-    Raises DataError naming the file that is missing or damaged.
+    Which images a shard has is the same each time, see ``_divide``; it may have no crop at all.
+    Raises DataError naming the file that is missing or damaged, and where no image has a crop.
     """
     scenes = open_dataset(dataset, split)
-    images = _shuffled(scenes, library)
-    digest = hashlib.sha256()
-    digest.update(repr((sorted(asdict(options).items()), len(images))).encode())
-    digest.update(library.keypoints_hash(list(library.objects)).encode())
-    folder = dataset / "crops" / f"{split}-{digest.hexdigest()[:10]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    jobs = []
-    for i, start in enumerate(range(0, len(images), IMAGES_PER_SHARD)):
-        path = folder / f"shard_{i:05d}.npz"
-        if not path.exists():
-            chunk = tuple(images[start : start + IMAGES_PER_SHARD])
-            jobs.append(_Job(chunk, library.path, options, path))
+    shards = _divide(scenes, library)
+    frame_wh = _frame_size(scenes[0].images[0], options.frame_px)
+    digest = _hash_cache(scenes, library, options, frame_wh)
+    folder = dataset / "crops" / f"{split}-{digest[:10]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be made: {error.strerror}. Crops are kept beside their data set: "
+            "make room there and let it be written to, or copy it to where it can be."
+        ) from error
+    paths = [folder / f"shard_{i:05d}.npz" for i in range(len(shards))]
+    jobs = [
+        (_Job(tuple(images), library.path, options, frame_wh, path),)
+        for images, path in zip(shards, paths, strict=True)
+        if not path.exists()
+    ]
     if jobs:
-        _run(jobs)
+        progress = Progress("cutting crops, shard", len(jobs))
+        workers = min(os.cpu_count() or 1, len(jobs))
+        remedy = "Close other programs and run the same command again: it continues."
+        run_in_workers(_cut_shard, jobs, workers, progress, remedy)
+    if not any(len(map_shard(path)["object"]) for path in paths):
+        raise DataError(
+            f"No object is visible enough in any of the {sum(map(len, shards))} images of {dataset}"
+            f", split {split}, such as {shards[0][0][0].rgb_path}. Check the data set's "
+            "scene_gt_info.json and, where a detector crops it, what that finds."
+        )
     return folder
 
 
-def _run(jobs: Sequence[_Job]) -> None:
-    progress = Progress("cutting crops, shard", len(jobs))
-    workers = min(os.cpu_count() or 1, len(jobs))
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_cut_shard, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                progress.step(future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _frame_size(image: BopImage, width: int) -> tuple[int, int]:
+    """Size of the detector's frames: as wide as asked for, in the shape of the first image."""
+    rows, columns = load_rgb(image.rgb_path).shape[:2]
+    return width, max(1, round(width * rows / columns))
 
 
-def _shuffled(
-    scenes: Sequence[BopScene], library: ObjectLibrary
-) -> list[tuple[BopImage, dict[int, str]]]:
-    images = []
+def _hash_cache(
+    scenes: Sequence[BopScene],
+    library: ObjectLibrary,
+    options: CacheOptions,
+    frame_wh: tuple[int, int],
+) -> str:
+    """Hash of all that crops depend on; of an image its size in bytes must do."""
+    digest = hashlib.sha256()
+    shown = replace(options, detector=_hash_detector(options.detector))
+    digest.update(repr((sorted(asdict(shown).items()), frame_wh)).encode())
+    digest.update(library.keypoints_hash(list(library.objects)).encode())
+    for scene in scenes:
+        for path in sorted(p for p in scene.folder.iterdir() if p.name in ANNOTATIONS):
+            digest.update(f"{scene.scene_id} {path.name} ".encode() + path.read_bytes())
+        for image in scene.images:
+            size = image.rgb_path.stat().st_size if image.rgb_path.exists() else -1
+            digest.update(f"{image.rgb_path.name} {size} ".encode())
+    return digest.hexdigest()
+
+
+def _hash_detector(folder: str) -> str:
+    """Hash of a detector's network, '' without one."""
+    return load_manifest(Path(folder)).onnx_sha256 if folder else ""
+
+
+def _divide(scenes: Sequence[BopScene], library: ObjectLibrary) -> list[list[_Named]]:
+    """Images of each shard, the same each time.
+
+    Images of a scene folder resemble each other. Where the folders are small and many, a shard has
+    whole ones, in random order, so that the first shards, which trainings hold out, show nothing
+    that is trained on. Else images are shuffled, so that the first shards have a bit of everything.
+    """
+    named = _name_objects(scenes, library)
+    rng = np.random.default_rng(0)
+    sizes = [len(images) for images in named]
+    total = sum(sizes)
+    if len(named) < LEAST_SCENES or max(sizes) > IMAGES_PER_SHARD // 2:
+        order = rng.permutation(total)
+        images = [image for scene in named for image in scene]
+        starts = range(0, total, IMAGES_PER_SHARD)
+        return [[images[i] for i in order[k : k + IMAGES_PER_SHARD]] for k in starts]
+    scene_order = rng.permutation(len(named))
+    images = [image for i in scene_order for image in named[i]]
+    ends = np.cumsum([sizes[i] for i in scene_order])[:-1]
+    nearest = [np.argmin(abs(ends - k)) for k in range(IMAGES_PER_SHARD, total, IMAGES_PER_SHARD)]
+    limits = [0, *(int(ends[i]) for i in nearest), total]
+    return [
+        [images[i] for i in low + rng.permutation(high - low)]
+        for low, high in itertools.pairwise(limits)
+    ]
+
+
+def _name_objects(scenes: Sequence[BopScene], library: ObjectLibrary) -> list[list[_Named]]:
+    """Images of each scene that has some, with the names of the library's objects."""
+    named = []
     for scene in scenes:
         ids = {truth.obj_id for image in scene.images for truth in image.truths}
         names = {obj_id: scene.name_of(obj_id) for obj_id in ids}
         names = {obj_id: name for obj_id, name in names.items() if name in library.objects}
-        images += [(image, names) for image in scene.images]
-    if not any(names for _, names in images):
+        named.append([(image, names) for image in scene.images])
+    if not any(names for images in named for _, names in images):
         known = sorted({s.name_of(t.obj_id) for s in scenes for i in s.images for t in i.truths})
         raise DataError(
             f"None of the data set's objects ({', '.join(known) or 'no poses at all'}) is in "
             f"{library.path} ({', '.join(library.objects)}). Give the library of this data set."
         )
-    order = np.random.default_rng(0).permutation(len(images))
-    return [images[i] for i in order]
+    return [images for images in named if images]
 
 
 def _cut_shard(job: _Job) -> str:
@@ -159,16 +224,25 @@ def _cut_shard(job: _Job) -> str:
             crop = _cut(frame, mask, T, seen or box, library[name], job.options)
             crops.append({**crop, "object": np.int64(names.index(name)),
                           "visible": np.float32(visible)})  # fmt: skip
-        frames.append(cv2.resize(frame.rgb, job.options.frame_wh, interpolation=cv2.INTER_AREA))
-    if not crops:
-        raise DataError(
-            f"No object is visible enough in {len(job.images)} images such as "
-            f"{job.images[0][0].rgb_path}. Check the data set's scene_gt_info.json."
-        )
-    arrays: dict[str, Any] = {key: np.stack([crop[key] for crop in crops]) for key in crops[0]}
-    arrays |= {"frames": np.stack(frames), "boxes": np.array(boxes, np.float32)}
+        frames.append(cv2.resize(frame.rgb, job.frame_wh, interpolation=cv2.INTER_AREA))
+    arrays = _stack(crops, job.options.cache_px, len(library[names[0]].keypoints_m))
+    arrays["frames"] = np.stack(frames)
+    arrays["boxes"] = np.array(boxes, np.float32).reshape(-1, 7)
     write_shard(job.path, arrays)
     return f"{len(crops)} crops"
+
+
+def _stack(crops: Sequence[Mapping[str, Any]], side: int, keypoints: int) -> dict[str, Any]:
+    """Arrays of all crops by name; with no crop they have no rows."""
+    if crops:
+        return {key: np.stack([crop[key] for crop in crops]) for key in crops[0]}
+    shapes: dict[str, tuple[tuple[int, ...], type]] = {
+        "rgb": ((side, side, 3), np.uint8), "depth": ((side, side), np.uint16),
+        "mask": ((side, side), np.uint8), "keypoints": ((keypoints, 2), np.float32),
+        "T_camera_object": ((4, 4), np.float64), "K": ((3, 3), np.float64),
+        "box": ((4,), np.float32), "object": ((), np.int64), "visible": ((), np.float32),
+    }  # fmt: skip
+    return {key: np.zeros((0, *shape), kind) for key, (shape, kind) in shapes.items()}
 
 
 @lru_cache(maxsize=1)

@@ -63,7 +63,8 @@ def load_shards(
 ) -> Mapping[str, Any]:
     """Arrays of shards ``first``..``last``; frame numbers in boxes become global.
 
-    Images are ``ShardedArray``s, everything else is concatenated. Raises DataError without shards.
+    Images are ``ShardedArray``s, everything else is concatenated. Raises DataError without shards
+    and where they do not fit each other.
     """
     paths = sorted(folder.glob("shard_*.npz"))[first:last]
     if not paths:
@@ -85,6 +86,14 @@ def load_shards(
             parts[key].append(array)
         if "boxes" in keys:
             frames += len(shard["frames"])
+    for key, arrays in parts.items():
+        shapes = sorted({array.shape[1:] for array in arrays})
+        if len(shapes) > 1:
+            raise DataError(
+                f"Shards of {folder} have '{key}' of {shapes[0]} and of {shapes[1]}: expected one "
+                "shape. Data sets that are joined need the same cache_px and object library, and "
+                "for a detector images of the same shape; folders of shards must come from such."
+            )
     return {
         key: ShardedArray(arrays) if key in MAPPED_KEYS else np.concatenate(arrays)
         for key, arrays in parts.items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,10 +28,14 @@ class RunConfig:
     """Data, length, optimiser and machine of a run. Fractions 0..1; ``batch`` is over all GPUs."""
 
     objects_file: str = option("", "The object library")
-    data: str = option("", "A folder of shards, or a data set (BOP, Linemod_preprocessed)")
+    data: str = option(
+        "", "A data set (BOP, Linemod_preprocessed) or a folder of shards; in the file also a list"
+    )
     split: str = option("train", "Which part of the data set")
     detector: str = option("", "Model folder whose boxes crop the data set; '' takes true boxes")
-    cache_px: int = option(160, "Side of the cached crops of a data set", low=32, high=1024)
+    cache_px: int = option(
+        0, "Side of the cached crops of a data set; 0: as the network needs them", low=0, high=1024
+    )
     cache_margin: float = option(1.7, "Side of a cached crop over its box's", low=1.0, high=4.0)
     validation_shards: int = option(2, "The first shards are held out", low=1)
     samples: int = option(200_000, "Samples to see in all", low=1)
@@ -98,10 +103,26 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def join_folders(folders: list[Any], where: str) -> str:
+    """Several folders as the one string of ``RunConfig.data``, separated as in PATH.
+
+    Raises ConfigError naming the file ``where``.
+    """
+    wrong = [f for f in folders if not isinstance(f, str) or not f or os.pathsep in f]
+    if wrong or not folders:
+        raise ConfigError(
+            f"'data' in {where}: expected a folder or a list of folders (without '{os.pathsep}' in "
+            f"their names), got {wrong[0] if wrong else folders!r}."
+        )
+    return os.pathsep.join(folders)
+
+
 def read_config(args: argparse.Namespace, kind: type[Config]) -> Config:
     """Training file and command line -> config. Raises ConfigError."""
     values = load_yaml(args.config, "Training file")
     values.pop(NETWORK_KEY, None)
+    if isinstance(values.get("data"), list):
+        values["data"] = join_folders(values["data"], str(args.config))
     config = build_config(kind, values, str(args.config))
     changes: dict[str, Any] = {}
     if args.samples is not None:

@@ -1,13 +1,25 @@
 """Cached crops: labels fit the pictures, damaged data is named, options have their own cache."""
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import yaml
 
 from heatnet_ros.datasets import synthesize
-from heatnet_ros.datasets.crop_cache import DEPTH_STEP_M, CacheOptions, ensure_cache
+from heatnet_ros.datasets.bop import BopImage, BopScene, ObjectTruth
+from heatnet_ros.datasets.crop_cache import (
+    DEPTH_STEP_M,
+    CacheOptions,
+    _divide,
+    _hash_cache,
+    ensure_cache,
+)
+from heatnet_ros.datasets.open import open_dataset
 from heatnet_ros.datasets.shards import load_shards, map_shard, write_shard
 from heatnet_ros.errors import DataError, EngineError
 from heatnet_ros.geometry import camera, se3
@@ -83,6 +95,116 @@ def test_a_detector_decides_where_crops_lie(dataset, cache):
     theirs, ours = (load_shards(f, ("box", "object", "rgb")) for f in (folder, cache))
     assert 0 < len(theirs["object"]) <= len(ours["object"])
     assert not np.array_equal(theirs["rgb"][0], ours["rgb"][0])
+
+
+def test_other_images_truths_or_detector_are_cut_anew(dataset, cache, tmp_path):
+    copy, library, options = tmp_path / "parts", load_objects(DEMO), CacheOptions()
+    shutil.copytree(dataset, copy, ignore=shutil.ignore_patterns("crops"))
+    shutil.copytree(cache, copy / "crops" / cache.name)
+    # the same data elsewhere has the same cache, and its shards are taken
+    assert ensure_cache(copy, "train", library, options).name == cache.name
+    scenes, digests = open_dataset(copy, "train"), set()
+
+    def digest() -> str:
+        return _hash_cache(scenes, library, options, (320, 240))[:10]
+
+    assert cache.name == f"train-{digest()}"
+    digests.add(digest())
+    victim = copy / "train/000001/rgb/000001.jpg"
+    victim.write_bytes(victim.read_bytes() + b"longer")
+    digests.add(digest())
+    for name in ("scene_gt.json", "scene_gt_info.json"):
+        path = copy / "train/000000" / name
+        path.write_text(path.read_text().replace("7", "8", 1))
+        digests.add(digest())
+    assert len(digests) == 4
+    # a detector counts as what it is, not as where it lies
+    detector = tmp_path / "detector"
+    shutil.copytree(find_resource("models/demo_yolo", "model"), detector)
+    options = CacheOptions(detector=str(detector))
+    first = digest()
+    moved = detector.rename(tmp_path / "moved")
+    options = CacheOptions(detector=str(moved))
+    assert digest() == first
+    model = moved / "model.onnx"
+    model.write_bytes(model.read_bytes() + b"\0")
+    manifest = yaml.safe_load((moved / "manifest.yaml").read_text())
+    manifest["onnx_sha256"] = hashlib.sha256(model.read_bytes()).hexdigest()
+    (moved / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+    assert digest() != first
+
+
+def test_a_shard_may_have_no_crop_a_split_may_not(dataset, tmp_path):
+    copy, library = tmp_path / "parts", load_objects(DEMO)
+    shutil.copytree(dataset, copy, ignore=shutil.ignore_patterns("crops"))
+    path = copy / "train/000000/scene_gt_info.json"
+    infos = json.loads(path.read_text())
+    for info in (i for image in infos.values() for i in image):
+        info["visib_fract"] = 0.05
+    path.write_text(json.dumps(infos))
+    (copy / "train/000001").rename(tmp_path / "kept")
+    for _ in range(2):  # not even when the shards are there
+        with pytest.raises(DataError, match=r"visible enough in any of the 3 images"):
+            ensure_cache(copy, "train", library, CacheOptions())
+    (tmp_path / "kept").rename(copy / "train/000001")
+    (full,) = ensure_cache(copy, "train", library, CacheOptions()).glob("*.npz")
+    empty = next(f for f in (copy / "crops").rglob("*.npz") if f != full)
+    both = tmp_path / "both"
+    both.mkdir()
+    for i, shard in enumerate((empty, full, empty)):
+        shutil.copy(shard, both / f"shard_{i:05d}.npz")
+    joined, alone = load_shards(both, (*KEYS, "frames", "boxes")), load_shards(full.parent, KEYS)
+    assert len(joined["frames"]) == 3 + 6 + 3 and len(joined["object"]) == len(joined["rgb"]) > 0
+    for key in KEYS:
+        assert joined[key].shape == alone[key].shape
+        np.testing.assert_array_equal(joined[key][0], alone[key][0])
+
+
+def test_frames_have_the_shape_of_the_images(dataset, tmp_path):
+    copy = tmp_path / "parts"
+    shutil.copytree(dataset, copy, ignore=shutil.ignore_patterns("crops"))
+    for path in copy.glob("train/*/*/*.*g"):  # 640x480 -> 640x360
+        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), image[:360])
+    folder = ensure_cache(copy, "train", load_objects(DEMO), CacheOptions(frame_px=160))
+    assert load_shards(folder, ("frames",))["frames"].shape == (6, 90, 160, 3)
+
+
+def scenes_of(*sizes: int) -> list[BopScene]:
+    """Scenes without pictures: who comes into which shard does not depend on them."""
+    truth = ObjectTruth(1, np.eye(4), 1.0, (0.0, 0.0, 9.0, 9.0))
+    return [
+        BopScene(
+            Path(f"{k:06d}"), k, "parts",
+            tuple(
+                BopImage(k, i, Path("x.jpg"), None, np.eye(3), 1e-3, (truth,)) for i in range(n)
+            ), True, {1: "bracket"},
+        )
+        for k, n in enumerate(sizes)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", [(40,) * 30, (33,) * 25, (1, 50) * 10, (22,) * 10])
+def test_held_out_scenes_are_not_trained_on(sizes):
+    shards = [
+        [image for image, _ in shard] for shard in _divide(scenes_of(*sizes), load_objects(DEMO))
+    ]
+    assert len(shards) == -(-sum(sizes) // 100)
+    seen = [{image.scene_id for image in shard} for shard in shards]
+    for i, scenes in enumerate(seen):
+        assert 50 <= len(shards[i]) <= 150 or i == len(shards) - 1
+        assert all(scenes.isdisjoint(others) for others in seen[i + 1 :])
+    assert len({(m.scene_id, m.image_id) for shard in shards for m in shard}) == sum(sizes)
+    assert seen[0] != set(range(len(seen[0])))  # no particular ones
+    again = _divide(scenes_of(*sizes), load_objects(DEMO))
+    assert [[m.image_id for m, _ in s] for s in again] == [[m.image_id for m in s] for s in shards]
+
+
+@pytest.mark.parametrize("sizes", [(200,) * 13, (40,) * 9])
+def test_large_or_few_scenes_are_mixed(sizes):
+    shards = _divide(scenes_of(*sizes), load_objects(DEMO))
+    assert len({image.scene_id for image, _ in shards[0]}) > 0.8 * len(sizes)
+    assert [len(shard) for shard in shards[:-1]] == [100] * (len(shards) - 1)
 
 
 def test_a_missing_image_is_named_and_no_shard_is_written(dataset, tmp_path):
