@@ -7,7 +7,7 @@ score, precision made monotonic and read at 101 recalls.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,11 +67,6 @@ class DetectionScorer:
             for name, tally in sorted(self._tallies.items())
             if tally.positives
         }
-
-
-def mean_average_precision(per_class: Mapping[str, float]) -> float | None:
-    """Mean over the classes; None without any."""
-    return float(np.mean(list(per_class.values()))) if per_class else None
 
 
 def box_overlaps(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:

@@ -21,9 +21,8 @@ from typing import Any
 
 import yaml
 
-from heatnet_ros.datasets.bop import LINEMOD_NAMES, BopImage, BopScene, ModelInfo, ObjectTruth
+from heatnet_ros.datasets.bop import LINEMOD_NAMES, BopImage, BopScene, ObjectTruth
 from heatnet_ros.datasets.entries import (
-    M_PER_MM,
     list_names,
     parse_box,
     parse_camera,
@@ -128,18 +127,6 @@ def load_linemod_scene(
     return BopScene(folder, obj_id, DATASET, tuple(images), True, LINEMOD_NAMES)
 
 
-def load_linemod_models_info(path: Path) -> dict[int, ModelInfo]:
-    """Read models_info.yml: obj_id -> diameter in metres.
-
-    It knows no symmetries; LINEMOD's symmetric objects are eggbox (10) and glue (11), and their
-    symmetries come from the object library. Raises DataError naming the file.
-    """
-    return {
-        obj_id: parse_entry(path, obj_id, _parse_model_info, entry)
-        for obj_id, entry in _load_yaml(path).items()
-    }
-
-
 def mesh_path(dataset: Path, obj_id: int) -> Path:
     """Mesh of an object (PLY, millimetres)."""
     return dataset / "models" / f"obj_{obj_id:02d}.ply"
@@ -175,10 +162,6 @@ def _parse_truths(entries: Sequence[Mapping[str, Any]], only: int | None) -> lis
         for entry in entries
         if only in (None, int(entry["obj_id"]))
     ]
-
-
-def _parse_model_info(entry: Mapping[str, Any]) -> ModelInfo:
-    return ModelInfo(float(entry["diameter"]) * M_PER_MM, [])
 
 
 def _path(folder: Path, kind: str, frame: int, present: Collection[str]) -> Path | None:

@@ -345,13 +345,14 @@ def read_config(args: argparse.Namespace) -> SyntheticConfig:
         folder, _, split = args.like.partition(":")
         config = like_dataset(config, Path(folder), split or "test")
     if args.distance:
-        near, far = _two_numbers(args.distance)
-        settings = dataclasses.replace(config.settings, distance_m=(near, far))
+        distance_m = parse_distance(args.distance)
+        settings = dataclasses.replace(config.settings, distance_m=distance_m)
         config = dataclasses.replace(config, settings=settings)
     return config
 
 
-def _two_numbers(text: str) -> tuple[float, float]:
+def parse_distance(text: str) -> tuple[float, float]:
+    """``NEAR,FAR`` in metres. Raises ConfigError."""
     try:
         near, far = (float(part) for part in text.split(","))
     except ValueError as error:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from heatnet_ros.datasets.synthesize import parse_distance
 from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.onboard.budget import LEAST_IMAGES_OF_A_SET
 from heatnet_ros.rendering.scene import POSES
@@ -145,7 +146,7 @@ def read_options(args: argparse.Namespace) -> Options:
         poses=args.poses,
         camera=_parse_camera(args.camera),
         like=args.like,
-        distance_m=_parse_distance(args.distance),
+        distance_m=parse_distance(args.distance) if args.distance else None,
         images=args.images,
         test_images=args.test_images,
         samples=args.samples,
@@ -234,18 +235,6 @@ def _parse_camera(text: str | None) -> tuple[float, ...] | None:
             "camera_info)."
         )
     return (*values[:4], int(values[4]), int(values[5]))
-
-
-def _parse_distance(text: str | None) -> tuple[float, float] | None:
-    if text is None:
-        return None
-    try:
-        near, far = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(f"--distance '{text}': expected NEAR,FAR such as 0.4,1.2.") from error
-    if not 0.1 < near < far < 10:
-        raise ConfigError(f"--distance '{text}': expected 0.1 < NEAR < FAR < 10 metres.")
-    return near, far
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

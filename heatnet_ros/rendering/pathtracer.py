@@ -117,9 +117,6 @@ class PathTracer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.release()
-
-    def release(self) -> None:
         """Nothing is kept between pictures; here so that both renderers are used alike."""
 
     def render(

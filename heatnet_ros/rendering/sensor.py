@@ -9,13 +9,6 @@ from numpy.typing import NDArray
 from heatnet_ros.types import DepthF32, ImageU8
 
 
-def apply_sensor(
-    rng: np.random.Generator, rgb: ImageU8, depth_m: DepthF32
-) -> tuple[ImageU8, DepthF32]:
-    """Noise, blur and exposure on colour; noise, quantisation and holes on depth."""
-    return apply_color_sensor(rng, rgb), apply_depth_sensor(rng, depth_m)
-
-
 def apply_color_sensor(
     rng: np.random.Generator,
     rgb: ImageU8,

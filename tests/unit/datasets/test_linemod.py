@@ -189,10 +189,4 @@ def test_the_folder_must_be_an_objects(tmp_path: Path):
 
 
 def test_models(tmp_path: Path):
-    path = tmp_path / "models_info.yml"
-    path.write_text("1: {diameter: 102.09865663, min_x: -37.93430000, size_x: 75.86860000}\n")
-    assert linemod.load_linemod_models_info(path)[1].diameter_m == pytest.approx(0.10209865663)
-    path.write_text("1: {size_x: 75.8}\n")
-    with pytest.raises(DataError, match=r"models_info\.yml, entry 1: .*diameter"):
-        linemod.load_linemod_models_info(path)
     assert linemod.mesh_path(tmp_path, 8) == tmp_path / "models" / "obj_08.ply"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from heatnet_ros.rendering.sensor import apply_color_sensor, apply_depth_sensor, apply_sensor
+from heatnet_ros.rendering.sensor import apply_color_sensor, apply_depth_sensor
 
 
 def step_depth() -> np.ndarray:
@@ -13,11 +13,10 @@ def step_depth() -> np.ndarray:
 
 def test_same_seed_same_noise():
     rgb = np.full((120, 160, 3), 90, np.uint8)
-    first = apply_sensor(np.random.default_rng(3), rgb, step_depth())
-    second = apply_sensor(np.random.default_rng(3), rgb, step_depth())
-    other = apply_sensor(np.random.default_rng(4), rgb, step_depth())
-    assert np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
-    assert not np.array_equal(first[0], other[0])
+    for apply, perfect in ((apply_color_sensor, rgb), (apply_depth_sensor, step_depth())):
+        first, second, other = (apply(np.random.default_rng(seed), perfect) for seed in (3, 3, 4))
+        assert np.array_equal(first, second)
+        assert not np.array_equal(first, other)
 
 
 def test_depth_noise_grows_with_distance_is_in_millimetres_and_unbiased():
