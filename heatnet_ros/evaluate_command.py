@@ -22,6 +22,7 @@ from heatnet_ros.errors import ConfigError, DataError, EngineError
 from heatnet_ros.evaluate import Evaluation, ImageTruth, Scorer
 from heatnet_ros.evaluation_models import EvaluationModels
 from heatnet_ros.evaluation_report import build_report, format_paper_table, format_table
+from heatnet_ros.files import write_json
 from heatnet_ros.manifest import load_manifest
 from heatnet_ros.mesh import Mesh
 from heatnet_ros.objects import ObjectLibrary
@@ -33,7 +34,6 @@ from heatnet_ros.prediction import (
     Prediction,
     PredictionLog,
     list_bop_results,
-    write_json,
     write_overlay,
 )
 from heatnet_ros.progress import Progress

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heatnet_ros.datasets.bop import ModelInfo, load_models_info, object_name
+from heatnet_ros.datasets.bop import ModelInfo, load_models_info, object_name, read_object_names
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.keypoint_sampling import KEYPOINT_COUNT, METHODS
 from heatnet_ros.mesh_formats import MESH_SUFFIXES
@@ -84,7 +84,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bop-models-info",
         type=Path,
         metavar="models_info.json",
-        help="take symmetries (and the names of LINEMOD's objects) from a BOP data set",
+        help="take symmetries and names from a BOP data set (its key 'name', which synthesize "
+        "writes; LINEMOD's are known without)",
     )
     parser.add_argument(
         "--force",
@@ -167,7 +168,6 @@ def _propose(name: str, imported: ImportedMesh, args: Any) -> list[dict[str, Any
 
 def _save_checked(out: Path, name: str, entries: list[dict[str, Any]]) -> None:
     """Write beside ``out``, read it as the pipeline would, and only then put it in place."""
-    out.parent.mkdir(parents=True, exist_ok=True)
     draft = out.with_name(f".{out.stem}.draft.yaml")
     try:
         save_objects(draft, name, entries)
@@ -193,6 +193,7 @@ def name_meshes(
 ) -> list[_Source]:
     """Names come from --rename, else from the BOP data set, else from the file."""
     infos = load_models_info(info_path) if info_path is not None else {}
+    known_names = read_object_names(info_path) if info_path is not None else {}
     # <data set>/models/models_info.json
     dataset = info_path.resolve().parent.parent.name if info_path is not None else ""
     stems = {path: _stem(path) for path in meshes}
@@ -211,7 +212,7 @@ def name_meshes(
                 f"{info_path} knows nothing about {path.name}; it describes obj_id "
                 f"{', '.join(map(str, infos))}. Name the mesh obj_000001.ply and so on."
             )
-        name = stems[path] if obj_id is None else object_name(obj_id, dataset)
+        name = stems[path] if obj_id is None else object_name(obj_id, dataset, known_names)
         info = infos.get(obj_id) if obj_id is not None else None
         sources.append(_Source(path, renames.get(stems[path], name), info))
     names = [source.name for source in sources]

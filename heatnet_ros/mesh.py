@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatnet_ros.errors import DataError
+from heatnet_ros.files import write_whole
 from heatnet_ros.ply import PlyTables, read_ply, write_ply_tables
 from heatnet_ros.types import FloatArray, ImageU8
 
@@ -198,9 +199,7 @@ def write_ply(path: Path, mesh: Mesh) -> None:
 
 def _write_png(path: Path, image: ImageU8) -> None:
     encoded = cv2.imencode(".png", np.ascontiguousarray(image[:, :, ::-1]))[1]
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(encoded.tobytes())
-    part.replace(path)
+    write_whole(path, encoded.tobytes())
 
 
 def vertex_normals(vertices: FloatArray, faces: NDArray[np.int32]) -> FloatArray:
@@ -213,8 +212,24 @@ def vertex_normals(vertices: FloatArray, faces: NDArray[np.int32]) -> FloatArray
     return np.asarray(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12))
 
 
-def sample_surface(mesh: Mesh, count: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
-    """Draw points uniformly by area: (points_m count x 3, unit normals count x 3)."""
+@dataclass(frozen=True, eq=False)
+class SurfaceDraw:
+    """N points of a mesh's surface: the corners (Nx3 vertex numbers) of the face of each, the
+    weights (Nx3) of those corners, and the unit normal (Nx3).
+    """
+
+    corners: NDArray[np.int32]
+    weights: FloatArray
+    normals: FloatArray
+
+    def interpolate(self, values: FloatArray) -> FloatArray:
+        """Values of the vertices (VxC) at the points (NxC)."""
+        a, b, c = (self.weights[:, i, None] * values[self.corners[:, i]] for i in range(3))
+        return np.asarray(a + b + c)
+
+
+def draw_surface(mesh: Mesh, count: int, seed: int = 0) -> SurfaceDraw:
+    """Draw points uniformly by area. Raises DataError for a mesh without area."""
     a, b, c = (mesh.vertices_m[mesh.faces[:, i]] for i in range(3))
     cross = np.cross(b - a, c - a)
     area = np.linalg.norm(cross, axis=1)
@@ -222,13 +237,22 @@ def sample_surface(mesh: Mesh, count: int, seed: int = 0) -> tuple[FloatArray, F
         raise DataError("Mesh has no surface: all faces have zero area.")
     rng = np.random.default_rng(seed)
     pick = rng.choice(len(area), size=count, p=area / area.sum())
-    u, v = np.sqrt(rng.random((count, 1))), rng.random((count, 1))
-    points = (1 - u) * a[pick] + u * (1 - v) * b[pick] + u * v * c[pick]
+    u, v = np.sqrt(rng.random(count)), rng.random(count)
+    corners = mesh.faces[pick]
     normals = cross[pick] / area[pick, None]
     # face winding may be inconsistent in CAD exports: side with the vertex normals
-    hint = sum(mesh.normals[mesh.faces[pick, i]] for i in range(3))
+    hint = mesh.normals[corners].sum(axis=1)
     normals *= np.where(np.sum(normals * hint, axis=1, keepdims=True) < 0, -1.0, 1.0)
-    return points, normals
+    return SurfaceDraw(corners, np.column_stack([1 - u, u * (1 - v), u * v]), normals)
+
+
+def sample_surface(mesh: Mesh, count: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
+    """Draw points uniformly by area: (points_m count x 3, unit normals count x 3).
+
+    Raises DataError for a mesh without area.
+    """
+    draw = draw_surface(mesh, count, seed)
+    return draw.interpolate(mesh.vertices_m), draw.normals
 
 
 def diameter(points_m: FloatArray) -> float:

@@ -130,7 +130,6 @@ def import_mesh(path: Path, unit: str = "auto", notify: Notify | None = None) ->
 
 def normalize(imported: ImportedMesh, path: Path) -> None:
     """Write the mesh as PLY in metres (with a PNG beside it for its texture), for the run time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_ply(path, imported.mesh)
 
 

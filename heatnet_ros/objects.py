@@ -18,6 +18,7 @@ import numpy as np
 
 from heatnet_ros.config import load_yaml
 from heatnet_ros.errors import ConfigError
+from heatnet_ros.files import write_whole
 from heatnet_ros.geometry.symmetry import NO_SYMMETRY, Symmetries, rotation_about
 from heatnet_ros.keypoint_sampling import METHODS, farthest_points, sample_keypoints
 from heatnet_ros.mesh import Mesh, diameter, load_ply, sample_surface
@@ -75,16 +76,29 @@ class ObjectLibrary:
             ) from None
 
     def keypoints_hash(self, names: list[str]) -> str:
-        """sha256 over names, keypoints and symmetries, to 1e-9 m: what a network knows."""
+        """sha256 over names, keypoints and symmetries, to 1e-9 m: what a network knows.
+
+        An axis through the origin, the usual one, adds no point: older files keep their hash.
+        """
         digest = hashlib.sha256()
         for name in names:
             model = self[name]
             digest.update(name.encode())
-            for array in (model.keypoints_m, model.symmetries.discrete, model.symmetries.axis):
+            turns = model.symmetries
+            for array in (model.keypoints_m, turns.discrete, turns.axis, _axis_offset(turns)):
                 if array is not None:
                     # + 0.0 turns -0.0 into 0.0
                     digest.update((np.round(array, 9) + 0.0).astype("<f8").tobytes())
         return digest.hexdigest()
+
+
+def _axis_offset(symmetries: Symmetries) -> FloatArray | None:
+    """Where the axis passes the origin nearest, metres; None where it passes through it."""
+    axis, point_m = symmetries.axis, symmetries.point_m
+    if axis is None or point_m is None:
+        return None
+    offset = point_m - (point_m @ axis) * axis
+    return offset if np.round(offset, 9).any() else None
 
 
 def load_objects(path: Path) -> ObjectLibrary:
@@ -274,6 +288,4 @@ def save_objects(path: Path, name: str, entries: list[dict[str, Any]]) -> None:
         for key in ("keypoints_m", "surface"):
             lines.append(f"    {key}:")
             lines += [f"      - {row}" for row in entry[key]]
-    part = path.with_suffix(".part")
-    part.write_text("\n".join(lines) + "\n")
-    os.replace(part, path)
+    write_whole(path, "\n".join(lines) + "\n")

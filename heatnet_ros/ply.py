@@ -5,7 +5,6 @@ What the tables mean (units, colours, texture) is ``mesh.py``'s business.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatnet_ros.errors import DataError
+from heatnet_ros.files import writing_whole
 
 _TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2",
@@ -302,9 +302,7 @@ def write_ply_tables(
     header.append(f"element vertex {len(vertex)}")
     header += [f"property {kinds[vertex.dtype[name]]} {name}" for name in vertex.dtype.names or ()]
     header += [f"element face {len(face)}", "property list uchar int vertex_indices", "end_header"]
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with writing_whole(path) as file:
         file.write(("\n".join(header) + "\n").encode())
         file.write(vertex.tobytes())
         file.write(face.tobytes())
-    os.replace(part, path)

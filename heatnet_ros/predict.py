@@ -19,6 +19,7 @@ from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.evaluate import Scorer
 from heatnet_ros.evaluation_models import EvaluationModels
 from heatnet_ros.evaluation_report import build_report, format_table
+from heatnet_ros.files import write_json
 from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.params_file import load_params
 from heatnet_ros.pipeline import Pipeline, load_pipeline
@@ -27,7 +28,6 @@ from heatnet_ros.prediction import (
     Prediction,
     describe_prediction,
     list_bop_results,
-    write_json,
     write_overlay,
 )
 from heatnet_ros.progress import Progress

@@ -6,9 +6,7 @@ A log of such lines lets a run over many images be interrupted and continued.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 
 from heatnet_ros.datasets.bop import BopResult
 from heatnet_ros.errors import ConfigError, DataError
+from heatnet_ros.files import reporting, write_whole
 from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.overlay import draw_poses, draw_rejections
 from heatnet_ros.predict_inputs import InputImage
@@ -169,29 +168,6 @@ def list_bop_results(
     ]
 
 
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a JSON file; it appears whole or not at all. Raises DataError when it cannot."""
-    with _reporting(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
-
-
-@contextmanager
-def _reporting(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written: {error.strerror}. Check the folder and the disk space."
-        ) from error
-
-
 class PredictionLog:
     """One JSON line per image, the first line says of what: a run continues where it was stopped.
 
@@ -218,9 +194,7 @@ class PredictionLog:
                 raise DataError(
                     f"{path}, line {number} is damaged: {error}. Delete the file to start again."
                 ) from error
-        with _reporting(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, "\n".join([*(complete or [header]), ""]))
+        write_whole(path, "\n".join([*(complete or [header]), ""]))
 
     def find(self, image: InputImage) -> PipelineResult | None:
         """The result of an image that is done, unless its file has changed since."""
@@ -232,6 +206,6 @@ class PredictionLog:
         size = prediction.image.path.stat().st_size
         entry = {"image_bytes": size, **describe_prediction(prediction)}
         line = json.dumps(entry, allow_nan=False)
-        with _reporting(self._path), self._path.open("a") as file:
+        with reporting(self._path), self._path.open("a") as file:
             file.write(line + "\n")
         self._results[prediction.image.name] = size, prediction.result

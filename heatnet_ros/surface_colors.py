@@ -6,7 +6,7 @@ import numpy as np
 
 from heatnet_ros.geometry import se3
 from heatnet_ros.keypoint_sampling import PointIndex
-from heatnet_ros.mesh import Mesh, sample_texture
+from heatnet_ros.mesh import Mesh, SurfaceDraw, draw_surface, sample_texture
 from heatnet_ros.types import FloatArray
 
 POINTS, PROBES = 30000, 4000
@@ -25,7 +25,9 @@ class SurfaceColors:
     """
 
     def __init__(self, mesh: Mesh, seed: int = 0) -> None:
-        self.points_m, self.normals, self.colors = _draw(mesh, POINTS, seed)
+        draw = draw_surface(mesh, POINTS, seed)
+        self.points_m, self.normals = draw.interpolate(mesh.vertices_m), draw.normals
+        self.colors = _color(mesh, draw)
         self._index = PointIndex(self.points_m)
 
     def compare(self, T: FloatArray) -> tuple[float, float]:
@@ -45,27 +47,8 @@ class SurfaceColors:
         return float(least.mean()), float(np.mean(strongest > STANDS_OUT))
 
 
-def _draw(mesh: Mesh, count: int, seed: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Points drawn uniformly by area, their normals and colours."""
-    a, b, c = (mesh.vertices_m[mesh.faces[:, i]] for i in range(3))
-    cross = np.cross(b - a, c - a)
-    area = np.linalg.norm(cross, axis=1)
-    rng = np.random.default_rng(seed)
-    pick = rng.choice(len(area), size=count, p=area / area.sum())
-    u, v = np.sqrt(rng.random(count)), rng.random(count)
-    weights = np.column_stack([1 - u, u * (1 - v), u * v])
-    corners = mesh.faces[pick]
-
-    def at_points(values: FloatArray) -> FloatArray:
-        return np.asarray(np.einsum("nk,nkc->nc", weights, values[corners]))
-
-    normals = cross[pick] / area[pick, None]
-    # the winding may be inconsistent: side with the vertex normals
-    hint = mesh.normals[corners].sum(axis=1)
-    normals *= np.where(np.sum(normals * hint, axis=1, keepdims=True) < 0, -1.0, 1.0)
+def _color(mesh: Mesh, draw: SurfaceDraw) -> FloatArray:
     if mesh.texture is not None and mesh.uv is not None:
         # between the vertices too: a box of twelve triangles carries its label there
-        colors = sample_texture(mesh.texture, at_points(mesh.uv)).astype(np.float64)
-    else:
-        colors = np.rint(at_points(mesh.colors.astype(np.float64)))
-    return at_points(mesh.vertices_m), normals, colors
+        return sample_texture(mesh.texture, draw.interpolate(mesh.uv)).astype(np.float64)
+    return np.rint(draw.interpolate(mesh.colors.astype(np.float64)))

@@ -6,6 +6,7 @@ BOP's millimetres become metres here and nowhere else.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from heatnet_ros.datasets.entries import (
 )
 from heatnet_ros.datasets.images import load_depth_m, load_rgb
 from heatnet_ros.errors import DataError
+from heatnet_ros.files import write_whole
 from heatnet_ros.geometry import se3
 from heatnet_ros.types import FloatArray, Frame
 
@@ -184,9 +186,12 @@ def load_object_names(dataset_folder: Path) -> dict[int, str]:
     Raises DataError naming the file when it is damaged or gives a name twice.
     """
     candidates = sorted(dataset_folder.glob("models*/models_info.json"))
-    if not candidates:
-        return {}
-    path, names = candidates[0], dict[int, str]()
+    return read_object_names(candidates[0]) if candidates else {}
+
+
+def read_object_names(path: Path) -> dict[int, str]:
+    """Names in this models_info.json, see ``load_object_names``."""
+    names: dict[int, str] = {}
     for key, entry in load_json(path, dict).items():
         name = parse_entry(path, key, lambda e: e.get("name"), entry)
         if name is None:
@@ -324,14 +329,15 @@ def load_models_info(path: Path) -> dict[int, ModelInfo]:
 
 def write_results(path: Path, results: Sequence[BopResult]) -> None:
     """Write a BOP results CSV: scene_id,im_id,obj_id,score,R,t,time; t in mm, R row-major."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["scene_id", "im_id", "obj_id", "score", "R", "t", "time"])
-        for r in results:
-            R = " ".join(f"{value:.9g}" for value in r.T_camera_object[:3, :3].ravel())
-            t = " ".join(f"{value / M_PER_MM:.6f}" for value in r.T_camera_object[:3, 3])
-            score, time = f"{r.score:.6g}", f"{r.time_s:.6g}"
-            writer.writerow([r.scene_id, r.image_id, r.obj_id, score, R, t, time])
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["scene_id", "im_id", "obj_id", "score", "R", "t", "time"])
+    for r in results:
+        R = " ".join(f"{value:.9g}" for value in r.T_camera_object[:3, :3].ravel())
+        t = " ".join(f"{value / M_PER_MM:.6f}" for value in r.T_camera_object[:3, 3])
+        score, time = f"{r.score:.6g}", f"{r.time_s:.6g}"
+        writer.writerow([r.scene_id, r.image_id, r.obj_id, score, R, t, time])
+    write_whole(path, file.getvalue())
 
 
 def _parse_truths(

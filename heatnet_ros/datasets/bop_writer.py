@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatnet_ros.errors import DataError
+from heatnet_ros.files import write_whole
 from heatnet_ros.geometry.symmetry import Symmetries
 from heatnet_ros.mesh import Mesh, write_ply
 from heatnet_ros.types import DepthF32, FloatArray, ImageU8
@@ -165,23 +166,6 @@ def write_models(
 
     Raises DataError when they cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_models(folder, meshes, obj_ids, diameters_m, symmetries)
-    except OSError as error:
-        raise DataError(
-            f"{folder}: the models cannot be written: {error.strerror}. Make room, or give another "
-            "folder, and run the same command again."
-        ) from error
-
-
-def _write_models(
-    folder: Path,
-    meshes: Mapping[str, Mesh],
-    obj_ids: Mapping[str, int],
-    diameters_m: Mapping[str, float],
-    symmetries: Mapping[str, Symmetries],
-) -> None:
     infos = {}
     for name, mesh in meshes.items():
         obj_id = obj_ids[name]
@@ -196,9 +180,7 @@ def _write_models(
             **{f"size_{c}": float(v) for c, v in zip("xyz", size, strict=True)},
             **_symmetries(symmetries[name]),
         }
-    part = folder / "models_info.json.part"
-    part.write_text(_lines(infos))
-    os.replace(part, folder / "models_info.json")
+    write_whole(folder / "models_info.json", _lines(infos))
 
 
 def _symmetries(symmetries: Symmetries) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from heatnet_ros.datasets.worker_pool import run_in_workers
 from heatnet_ros.engines import load_engine
 from heatnet_ros.errors import DataError
 from heatnet_ros.estimators import Detector, build_detector
+from heatnet_ros.files import make_folder
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.camera import crop_around_box, project
 from heatnet_ros.geometry.symmetry import canonicalize
@@ -89,13 +90,11 @@ def ensure_cache(dataset: Path, split: str, library: ObjectLibrary, options: Cac
     frame_wh = _frame_size(scenes[0].images[0], options.frame_px)
     digest = _hash_cache(scenes, library, options, frame_wh)
     folder = dataset / "crops" / f"{split}-{digest[:10]}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be made: {error.strerror}. Crops are kept beside their data set: "
-            "make room there and let it be written to, or copy it to where it can be."
-        ) from error
+    make_folder(
+        folder,
+        "Crops are kept beside their data set: make room there and let it be written to, or copy "
+        "it to where it can be.",
+    )
     paths = [folder / f"shard_{i:05d}.npz" for i in range(len(shards))]
     jobs = [
         (_Job(tuple(images), library.path, options, frame_wh, path),)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 from heatnet_ros.datasets.archives import extract
 from heatnet_ros.datasets.transfer import Patience, fetch
 from heatnet_ros.errors import ConfigError
+from heatnet_ros.files import write_whole
 
 DEFAULT_MIRROR = "https://huggingface.co/datasets/bop-benchmark/{dataset}/resolve/main/{file}"
 DEFAULT_PARTS = "base,models,test"
@@ -170,10 +170,7 @@ def _install(job: Job, out: Path, keep: bool, patience: Patience | None) -> None
         print(f"{job.file}: from {job.url}", flush=True)
         print(f"{job.file}: {fetch(job.url, archive, job.sha256, patience)}", flush=True)
     count = extract(archive, folder, prefix=job.dataset)
-    done.parent.mkdir(exist_ok=True)
-    part = done.with_name(done.name + ".part")
-    part.write_text(f"{job.url}\n{count} files\n")
-    os.replace(part, done)
+    write_whole(done, f"{job.url}\n{count} files\n")
     if not keep:
         archive.unlink()
 

@@ -127,11 +127,6 @@ def load_linemod_scene(
     return BopScene(folder, obj_id, DATASET, tuple(images), True, LINEMOD_NAMES)
 
 
-def mesh_path(dataset: Path, obj_id: int) -> Path:
-    """Mesh of an object (PLY, millimetres)."""
-    return dataset / "models" / f"obj_{obj_id:02d}.ply"
-
-
 def _load_yaml(path: Path) -> dict[int, Any]:
     """Read a mapping from numbers. Raises DataError naming the file."""
     text = read_annotations(path)

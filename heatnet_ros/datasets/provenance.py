@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from heatnet_ros.datasets.entries import load_json
 from heatnet_ros.datasets.open import list_splits
 from heatnet_ros.errors import DataError
+from heatnet_ros.files import write_json
 from heatnet_ros.mesh import Mesh
 
 SUFFIX = ".made_from.json"
@@ -79,14 +79,7 @@ def record_sources(out: Path, split: str, sources: Mapping[str, Any]) -> None:
                 f"{out / other} was made from something else: {listed}{more}. Give another --out, "
                 f"or delete {out / other} and {path.name}, or go back to what it was made from."
             )
-    part = own.with_name(own.name + ".part")
-    try:
-        part.write_text(json.dumps(dict(sources), indent=1) + "\n")
-        os.replace(part, own)
-    except OSError as error:
-        raise DataError(
-            f"{own} cannot be written: {error.strerror}. Make room, or give another --out."
-        ) from error
+    write_json(own, sources, "Make room, or give another --out.")
 
 
 def _difference(key: str, there: Mapping[str, Any], now: Mapping[str, Any]) -> str:

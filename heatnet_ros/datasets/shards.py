@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatnet_ros.errors import DataError
+from heatnet_ros.files import writing_whole
 
 MAPPED_KEYS = ("rgb", "depth", "mask", "frames")
 
@@ -45,17 +46,8 @@ class ShardedArray:
 
 def write_shard(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write a shard; it appears whole or not at all. Raises DataError when it cannot be written."""
-    part = path.with_suffix(".part")
-    try:
-        with part.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise DataError(
-            f"{path} cannot be written: {error.strerror}. Make room on the disk and run the same "
-            "command again: it continues."
-        ) from error
+    with writing_whole(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_shards(

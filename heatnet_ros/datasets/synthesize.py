@@ -26,6 +26,7 @@ from heatnet_ros.datasets.bop_writer import SceneWriter, WrittenObject, write_mo
 from heatnet_ros.datasets.provenance import describe_sources, record_sources
 from heatnet_ros.datasets.worker_pool import run_in_workers
 from heatnet_ros.errors import ConfigError, DataError
+from heatnet_ros.files import make_folder
 from heatnet_ros.geometry import se3
 from heatnet_ros.mesh import Mesh, load_ply
 from heatnet_ros.objects import ObjectLibrary, load_objects
@@ -264,13 +265,7 @@ def synthesize(config: SyntheticConfig, out: Path, split: str, workers: int) -> 
     folder = out / split
     if workers < 1:
         raise ConfigError(f"--workers: expected 1 or more, got {workers}.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"{folder} cannot be made: {error.strerror}. Give another --out, or make room there "
-            "and let it be written to."
-        ) from error
+    make_folder(folder, "Give another --out, or make room there and let it be written to.")
     library, meshes, clutter = _load(dataclasses.replace(config, max_faces=0))
     obj_ids = number_objects(library)
     record_sources(out, split, describe_sources(_settings(config), meshes, obj_ids, clutter))

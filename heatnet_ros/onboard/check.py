@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from heatnet_ros.errors import DataError
 from heatnet_ros.keypoints_command import name_meshes, parse_renames, parse_symmetries
 from heatnet_ros.mesh_import import ImportedMesh, import_mesh, normalize
 from heatnet_ros.onboard.options import Options, Places
@@ -89,14 +88,7 @@ def check_meshes(options: Options, notify: Notify) -> Check:
 def write_meshes(check: Check, places: Places) -> None:
     """Write the meshes as the node reads them. Raises DataError when they cannot be written."""
     for item, imported in zip(check.objects, check.imported, strict=True):
-        path = places.mesh(item.name)
-        try:
-            normalize(imported, path)
-        except OSError as error:
-            raise DataError(
-                f"Mesh {path} cannot be written: {error.strerror}. Make room and run the same "
-                "command again, or give another --out-root."
-            ) from error
+        normalize(imported, places.mesh(item.name))
 
 
 def decide(

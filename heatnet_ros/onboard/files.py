@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import yaml
 
 from heatnet_ros.datasets.statistics import ViewStatistics, measure_views
-from heatnet_ros.errors import DataError
+from heatnet_ros.files import write_whole
 from heatnet_ros.onboard.budget import IMAGES_PER_SCENE, Plan
 from heatnet_ros.onboard.check import ONE_COLOR, CheckedObject
 from heatnet_ros.onboard.options import Options, Places
@@ -180,18 +179,4 @@ def write_params_file(places: Places) -> None:
 
 def _write_yaml(path: Path, content: dict[str, Any], comment: str) -> None:
     text = f"# {comment}\n" + yaml.safe_dump(content, sort_keys=False, default_flow_style=None)
-    write_text(path, text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file that appears whole or not at all. Raises DataError when it cannot be written."""
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text)
-        os.replace(part, path)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written: {error.strerror}. Make room and run the same command "
-            "again: it continues."
-        ) from error
+    write_whole(path, text)

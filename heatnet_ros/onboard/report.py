@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from heatnet_ros.datasets.entries import load_json
+from heatnet_ros.files import write_whole
 from heatnet_ros.onboard.budget import Plan
 from heatnet_ros.onboard.charts import Line, draw_histogram, draw_lines
 from heatnet_ros.onboard.check import CheckedObject
-from heatnet_ros.onboard.files import write_text
 from heatnet_ros.onboard.options import Places
 from heatnet_ros.onboard.pictures import (
     Picture,
@@ -107,7 +107,7 @@ def write_report(
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'
     body = "\n".join(parts)
     text = f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
-    write_text(places.report, text)
+    write_whole(places.report, text)
 
 
 def _score_table(evaluation: Mapping[str, Any]) -> str:

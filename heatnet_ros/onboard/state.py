@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from heatnet_ros.errors import ConfigError, DataError
+from heatnet_ros.files import write_json
 from heatnet_ros.onboard.options import Options, Places
-from heatnet_ros.prediction import write_json
 
 STATE_FILE = "onboard.json"
 _LOCK_FILE = "onboard.lock"

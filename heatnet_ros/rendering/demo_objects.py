@@ -337,7 +337,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the PLY files")
     out: Path = parser.parse_args(argv).out
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    out.mkdir(parents=True, exist_ok=True)
     for name, built in build_demo_meshes().items():
         mesh = to_mesh(built)
         write_ply(out / f"{name}.ply", mesh)

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from heatnet_ros.errors import ConfigError, EngineError
+from heatnet_ros.files import write_json
 from heatnet_ros.params_file import load_params
 from heatnet_ros.resources import find_resource
 from heatnet_ros.ros.child import Child
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
         monitor.stop(_FINISH_LIMIT_S)
     report = _read(live_file) | {"rss_mb": rss_mb}
     live_file.unlink()
-    (args.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_json(args.out / "report.json", report)
     print((args.out / "monitor.log").read_text().rstrip())
     print(f"node memory {rss_mb:.0f} MB at most")
     print(f"Wrote {args.out}/report.json and {overlay_file}")

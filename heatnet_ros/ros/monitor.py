@@ -8,8 +8,6 @@ stamp to the moment the pose is received here, on one machine's clock.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
 import threading
 import time
@@ -32,6 +30,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from heatnet_ros.config import option
 from heatnet_ros.errors import HeatnetError
+from heatnet_ros.files import write_json, write_whole
 from heatnet_ros.geometry import se3
 from heatnet_ros.objects import load_objects
 from heatnet_ros.overlay import draw_poses
@@ -138,7 +137,7 @@ class Monitor(Node):  # type: ignore[misc]
             "engine": ", ".join(f"{role}: {text}" for role, text in engines.items()),
         }
         if self.config.report_file:
-            _write_whole(Path(self.config.report_file), json.dumps(report, indent=2).encode())
+            write_json(Path(self.config.report_file), report)
         return report
 
     def draw_overlay(self) -> None:
@@ -159,20 +158,13 @@ class Monitor(Node):  # type: ignore[misc]
         ]
         rgb = draw_poses(image_to_rgb(image, COLOR_TOPIC), K, distortion, poses, self._library)
         _, png = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-        _write_whole(Path(self.config.overlay_file), png.tobytes())
+        write_whole(Path(self.config.overlay_file), png.tobytes())
 
 
 def _pose_to_transform(pose: Pose) -> FloatArray:
     q, t = pose.orientation, pose.position
     R = se3.rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
     return se3.make_transform(R, np.array([t.x, t.y, t.z]))
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """The file appears whole or not at all: others read it meanwhile."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 def format_report(report: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 
 from heatnet_ros.config import build_config, load_yaml
 from heatnet_ros.errors import ConfigError
-from heatnet_ros.training.model_folder import write_bytes
+from heatnet_ros.files import write_json
 from heatnet_ros.training.prepare import prepare_data
 from heatnet_ros.training.ranks import Place, choose_device
 from heatnet_ros.training.run_config import NETWORK_KEY
@@ -99,7 +99,7 @@ def run_arms(arms: Mapping[str, TrainConfig], out: Path, target: float) -> dict[
             print(f"== {name}", flush=True)
             train(prepare_data(config, Place(choose_device(config.device))), folder)
         results[name] = read_result(folder, target)
-        write_bytes(out / "arms.json", json.dumps(results, indent=1).encode())
+        write_json(out / "arms.json", results)
     return results
 
 

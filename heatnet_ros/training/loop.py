@@ -22,7 +22,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from heatnet_ros.errors import ConfigError, DataError
+from heatnet_ros.errors import ConfigError
+from heatnet_ros.files import make_folder
 from heatnet_ros.training.batches import MakeBatch, NumberedBatches, Position, load_batches
 from heatnet_ros.training.muon import Muon
 from heatnet_ros.training.pretrained import start_from
@@ -119,7 +120,7 @@ class _Run:
         self.optimizer = build_optimizer(self.net, config, self.precision)
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.precision == torch.float16)
         self.average = Average(self.net, config.ema)
-        _make_folder(out)
+        make_folder(out, "Give the run another --out.")
         self.seen, self.before_s = restore(
             out / "checkpoint.pt", task.state, self.net, self.optimizer, self.scaler, self.average,
             config.objects_file,
@@ -194,15 +195,6 @@ def build_optimizer(
         return Muon(net.parameters(), config.learning_rate, config.weight_decay, dtype)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     return kind(net.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-
-
-def _make_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"Folder {out} of the run cannot be made: {error.strerror}. Give another --out."
-        ) from error
 
 
 class _Step(nn.Module):

@@ -8,7 +8,6 @@ it, the new one does, and what is left over is removed by the next export.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +17,12 @@ from typing import Any
 import yaml
 
 from heatnet_ros.errors import DataError
+from heatnet_ros.files import make_folder, write_whole
 
+ROOM_FOR_MODEL = (
+    "Expected a writable folder with room for the model (twice its size). Make room or give "
+    "another --out, and run the same command again."
+)
 HEADER = "# Written by `python -m heatnet_ros export`; do not edit.\n"
 # what an export may leave in a model folder; everything else there is the user's
 _OWN_FILES = ("model.onnx", "model-" + "[0-9a-f]" * 12 + ".onnx", "*.part")
@@ -31,30 +35,12 @@ def staging_folder(out: Path) -> Iterator[Path]:
     Raises DataError when it cannot be made.
     """
     folder = out.absolute().with_name(f".{out.absolute().name}.part")
-    try:
-        shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise _not_written(folder, error) from error
+    shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
+    make_folder(folder, ROOM_FOR_MODEL)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all. Raises DataError (full disk, no right)."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):  # the first failure is the one to tell
-            part.unlink(missing_ok=True)
-        raise _not_written(path, error) from error
 
 
 def write_model_folder(out: Path, network: bytes, entries: dict[str, Any]) -> Path:
@@ -69,14 +55,11 @@ def write_model_folder(out: Path, network: bytes, entries: dict[str, Any]) -> Pa
         entries | {"onnx_file": name, "onnx_sha256": digest}, sort_keys=False
     )
     existed = out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_written(out, error) from error
+    make_folder(out, ROOM_FOR_MODEL)
     same_network = (out / name).exists()
     try:
-        write_bytes(out / name, network)
-        write_bytes(out / "manifest.yaml", text.encode())
+        write_whole(out / name, network, ROOM_FOR_MODEL)
+        write_whole(out / "manifest.yaml", text, ROOM_FOR_MODEL)
     except DataError:
         if not same_network:
             (out / name).unlink(missing_ok=True)
@@ -89,10 +72,3 @@ def write_model_folder(out: Path, network: bytes, entries: dict[str, Any]) -> Pa
                 with suppress(OSError):  # what stays is in nobody's way: the manifest is written
                     path.unlink()
     return out / name
-
-
-def _not_written(path: Path, error: OSError) -> DataError:
-    return DataError(
-        f"{path} cannot be written: {error.strerror}. Expected a writable folder with room for the "
-        "model (twice its size). Make room or give another --out, and run the same command again."
-    )

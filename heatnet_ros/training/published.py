@@ -30,8 +30,8 @@ from typing import Any
 
 import yaml
 
+from heatnet_ros.files import write_whole
 from heatnet_ros.training.augment import AugmentConfig
-from heatnet_ros.training.model_folder import write_bytes
 
 FOLDER = Path("config/train/published")
 DATASET = "data/Linemod_preprocessed"
@@ -176,9 +176,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=FOLDER, help=f"folder to write ({FOLDER})")
     args = parser.parse_args(arguments)
-    args.out.mkdir(parents=True, exist_ok=True)
     for name, (reported, values) in list_cells().items():
-        write_bytes(args.out / f"{name}.yaml", format_cell(name, reported, values).encode())
+        write_whole(args.out / f"{name}.yaml", format_cell(name, reported, values))
     print(f"{len(list_cells())} files in {args.out}")
     return 0
 

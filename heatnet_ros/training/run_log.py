@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -13,7 +12,8 @@ from typing import Any
 
 import torch
 
-from heatnet_ros.errors import DataError, ModelError
+from heatnet_ros.errors import ModelError
+from heatnet_ros.files import reporting, write_whole
 
 SAY_EVERY_S = 5.0
 _MEAN_OF = 50
@@ -94,11 +94,8 @@ class RunLog:
                 self._writer.add_scalar(name, value, seen)
 
     def _write(self, entry: dict[str, Any]) -> None:
-        try:
-            with self._path.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-        except OSError as error:
-            raise _not_written(self._path, error) from error
+        with reporting(self._path), self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
 
 
 def _keep_until(path: Path, seen: int) -> None:
@@ -113,12 +110,7 @@ def _keep_until(path: Path, seen: int) -> None:
             continue
         if entry["seen"] <= seen:
             kept.append(line + "\n")
-    part = path.with_suffix(".part")
-    try:
-        part.write_text("".join(kept))
-        os.replace(part, path)
-    except OSError as error:
-        raise _not_written(path, error) from error
+    write_whole(path, "".join(kept))
 
 
 def _open_tensorboard(folder: Path, seen: int) -> Any:
@@ -131,10 +123,3 @@ def _open_tensorboard(folder: Path, seen: int) -> Any:
         )
         return None
     return SummaryWriter(str(folder), purge_step=seen + 1)
-
-
-def _not_written(path: Path, error: OSError) -> DataError:
-    return DataError(
-        f"{path} cannot be written: {error.strerror or error}. Make room and run the same command "
-        "again: it continues from the last checkpoint."
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heatnet_ros.errors import ConfigError, DataError
+from heatnet_ros.errors import ConfigError
+from heatnet_ros.files import not_written, writing_whole
 from heatnet_ros.training.checkpoint import load_checkpoint
 from heatnet_ros.training.trained_objects import check_trained_objects
 
 Optimizing = tuple[torch.optim.Optimizer, torch.amp.GradScaler]
+
+_REMEDY = (
+    "What stood there before is whole; make room (three times the network's size) and run the same "
+    "command again."
+)
 
 
 class Average:
@@ -74,23 +79,11 @@ def save(
         state |= {"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
         if average.decay:
             state |= {"raw_net": net.state_dict(), "average_steps": average.steps}
-    part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
+        with writing_whole(path, _REMEDY) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        _sync_folder(path.parent)
-    # torch's writer turns a failed write into a RuntimeError
-    except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
-        cause = error if isinstance(error, OSError) else error.__context__ or error
-        reason = getattr(cause, "strerror", None) or str(cause).splitlines()[0]
-        raise DataError(
-            f"Checkpoint {path} cannot be written: {reason}. What stood there before is whole; "
-            "make room (three times the network's size) and run the same command again."
-        ) from error
+    except RuntimeError as error:  # torch's writer turns a failed write into one
+        raise not_written(path, error.__context__ or error, _REMEDY) from error
 
 
 def restore(
@@ -139,12 +132,3 @@ def _restore_average(average: Average, state: dict[str, Any]) -> None:
     for key, value in average.state.items():
         value.copy_(source[key])
     average.steps = int(state.get("average_steps", 0))
-
-
-def _sync_folder(folder: Path) -> None:
-    """The rename itself reaches the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

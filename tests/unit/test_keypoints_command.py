@@ -149,6 +149,16 @@ def test_bop_names_and_symmetries(tmp_path: Path):
     assert len(other.discrete) == 3
 
 
+def test_names_that_models_info_gives(tmp_path: Path):
+    mesh, info = write_models(tmp_path / "parts")
+    entries = json.loads(info.read_text())
+    entries["5"]["name"] = "bracket"  # as synthesize writes it
+    info.write_text(json.dumps(entries))
+    options = ("--name", "p", "--unit", "mm", "--bop-models-info", info, mesh)
+    keypoints("--out", tmp_path / "a.yaml", *options)
+    assert list(load_objects(tmp_path / "a.yaml").objects) == ["bracket"]
+
+
 def test_names_outside_linemod_are_the_files(tmp_path: Path):
     mesh, info = write_models(tmp_path / "ycbv")
     options = ("--name", "y", "--unit", "mm", "--bop-models-info", info)

@@ -269,5 +269,10 @@ def test_the_hash_is_that_of_names_keypoints_and_symmetries(
     assert changed(keypoints_m=[keypoints[1], keypoints[0], *keypoints[2:]]) != original
     assert changed(symmetries=[{"axis": [0, 0, 1], "fold": 2}]) != original
     assert changed(symmetries=[{"axis": [0, 0, 1], "continuous": True}]) != original
+    turned = [{"axis": [0, 0, 1], "continuous": True}]
+    along = [turned[0] | {"point_m": [0.0, 0.0, 0.02]}]
+    beside = [turned[0] | {"point_m": [0.001, 0.0, 0.02]}]
+    assert changed(symmetries=along) == changed(symmetries=turned)  # the same axis
+    assert changed(symmetries=beside) != changed(symmetries=turned)
     library = load_objects(_write(tmp_path, entries))
     assert library.keypoints_hash(names[::-1]) != original

@@ -186,7 +186,3 @@ def test_damaged_lists(ape: Path, text: str, message: str):
 def test_the_folder_must_be_an_objects(tmp_path: Path):
     with pytest.raises(DataError, match="expected an object's number such as 01"):
         linemod.load_linemod_scene(tmp_path)
-
-
-def test_models(tmp_path: Path):
-    assert linemod.mesh_path(tmp_path, 8) == tmp_path / "models" / "obj_08.ply"

@@ -268,7 +268,7 @@ def test_what_cannot_be_made_is_said(tmp_path):
         synthesize.synthesize(small_config(), file / "parts", "train", 1)
     with pytest.raises(DataError, match=r"file/000000/rgb cannot be written: Not a dir.*Make room"):
         SceneWriter(file / "000000")
-    with pytest.raises(DataError, match=r"file: the models cannot be written: File exists"):
+    with pytest.raises(DataError, match=r"file/models_info.json cannot be written: File exists"):
         write_models(file, {}, {}, {}, {})
 
 

@@ -12,6 +12,7 @@ from fakes import MESHES, K, pose
 from heatnet_ros.datasets.bop_writer import SceneWriter, WrittenObject, write_models
 from heatnet_ros.errors import DataError
 from heatnet_ros.evaluate import TargetRecord
+from heatnet_ros.files import write_json
 from heatnet_ros.geometry.camera import NO_DISTORTION
 from heatnet_ros.geometry.symmetry import NO_SYMMETRY
 from heatnet_ros.mesh import write_ply
@@ -23,7 +24,6 @@ from heatnet_ros.onboard.options import Places
 from heatnet_ros.onboard.pictures import choose_worst, describe_record, worst_pictures
 from heatnet_ros.onboard.report import read_log, write_report
 from heatnet_ros.overlay import silhouette
-from heatnet_ros.prediction import write_json
 
 NAME = "brick <1>"
 SIZE_HW = (480, 640)
