@@ -248,7 +248,7 @@ class Onboarding:
             shutil.rmtree(self.places.overlays, ignore_errors=True)
         for job in jobs:
             self.status.say(f"{job.name}: {job.shown()}")
-        seconds = run_jobs(jobs, self.places.run, self.status, left)
+        seconds = run_jobs(jobs, self.places.run, self.status, left, self._note_time)
         for job, took_s in zip(jobs, seconds, strict=True):
             self.state.finish(job.name, ["python", "-m", *job.arguments], took_s)
             self.status.say(f"{job.name}: done in {_minutes(took_s)}")

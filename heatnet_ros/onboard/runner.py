@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -21,6 +21,7 @@ from heatnet_ros.errors import DataError, HeatnetError
 MARK = "HEATNET_ROS_ONBOARD"
 _POLL_S = 0.2
 _LOG_INTERVAL_S = 30.0
+NOTE_EVERY_S = 20.0
 _PATIENCE_S = 8.0
 _PR_SET_PDEATHSIG = 1
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -76,13 +77,20 @@ class Status:
             self._open = False
 
 
-def run_jobs(jobs: Sequence[Job], run_folder: Path, status: Status, left: str = "") -> list[float]:
+def run_jobs(
+    jobs: Sequence[Job],
+    run_folder: Path,
+    status: Status,
+    left: str = "",
+    note: Callable[[], None] = lambda: None,
+) -> list[float]:
     """Run processes side by side until all are done; returns the seconds of each.
 
-    left: what to say about the rest of the work. When one fails, or this process is interrupted,
+    left: what to say about the rest of the work. note: called now and then, for what a kill of
+    this process must not lose. When one fails, or this process is interrupted,
     the others are stopped. Raises StepError with the last words of the step.
     """
-    started_s = time.monotonic()
+    started_s = noted_s = time.monotonic()
     children: list[subprocess.Popen[bytes]] = []
     seconds = [0.0] * len(jobs)
     try:
@@ -103,6 +111,9 @@ def run_jobs(jobs: Sequence[Job], run_folder: Path, status: Status, left: str = 
             if running:
                 told = [f"{jobs[i].name}: {last_line(jobs[i].log)}" for i in sorted(running)]
                 status.show(" | ".join([*told, left] if left else told))
+                if time.monotonic() - noted_s >= NOTE_EVERY_S:
+                    note()
+                    noted_s = time.monotonic()
                 time.sleep(_POLL_S)
     finally:
         stop(children)

@@ -1,6 +1,7 @@
 """Real processes: small modules written by the test and run as ``python -m``."""
 
 import io
+import itertools
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from heatnet_ros.errors import DataError
+from heatnet_ros.onboard import runner
 from heatnet_ros.onboard.runner import (
     MARK,
     Job,
@@ -210,3 +212,14 @@ def test_status_tells_now_and_then_what_jobs_said_last(module, tmp_path):
     # one line in half a minute where it is no terminal
     (line,) = stream.getvalue().splitlines()
     assert line.startswith("slow: ") and line.endswith(" | about 3 min left")
+
+
+def test_what_must_not_be_lost_is_noted_meanwhile(module, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "NOTE_EVERY_S", 0.5)
+    job = module("slow", "import time; time.sleep(2.2)")
+    noted: list[float] = []
+    run_jobs(
+        [job], tmp_path / "run", Status(io.StringIO()), note=lambda: noted.append(time.monotonic())
+    )
+    assert len(noted) >= 2
+    assert min(b - a for a, b in itertools.pairwise(noted)) >= 0.5
