@@ -33,7 +33,13 @@ from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.progress import Progress
 from heatnet_ros.rendering.decimate import decimate
 from heatnet_ros.rendering.rasterizer import Rasterizer, Rendering
-from heatnet_ros.rendering.scene import Scene, SceneSettings, build_table_scene, random_camera
+from heatnet_ros.rendering.scene import (
+    ROOM_HALF_SIZE_M,
+    Scene,
+    SceneSettings,
+    build_table_scene,
+    random_camera,
+)
 from heatnet_ros.rendering.sensor import apply_color_sensor, apply_depth_sensor
 from heatnet_ros.types import FloatArray
 
@@ -290,6 +296,9 @@ def synthesize(config: SyntheticConfig, out: Path, split: str, workers: int) -> 
 def _settings(config: SyntheticConfig) -> dict[str, Any]:
     """The settings that shape an image; files count by their content, not by their names."""
     settings = dataclasses.asdict(config)
+    room_half_size_m = config.settings.room_half_size_m
+    if room_half_size_m > ROOM_HALF_SIZE_M:  # it follows from the others, but once it did not
+        settings["settings"]["room_half_size_m"] = room_half_size_m
     unused = ["images", "objects_file", "clutter", "clutter_unit"]
     unused += ["samples", "variant"] if config.renderer == "raster" else []
     return {key: value for key, value in settings.items() if key not in unused}

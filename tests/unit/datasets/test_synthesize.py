@@ -199,6 +199,21 @@ def test_scenes_that_nobody_noted_the_making_of_are_left_alone(tmp_path):
     assert [path.name for path in (tmp_path / "train").iterdir()] == ["000000"]
 
 
+def test_the_larger_room_of_far_cameras_is_noted(tmp_path):
+    """Pictures from 3 m that were made when all rooms had 5 m do not mix with today's."""
+    far = dataclasses.replace(small_config().settings, distance_m=(3.0, 6.0))
+    config = small_config(images=1, settings=far)
+    synthesize.synthesize(config, tmp_path, "train", 1)
+    note = tmp_path / "train.made_from.json"
+    content = json.loads(note.read_text())
+    assert content.pop("settings.room_half_size_m") == far.room_half_size_m > 6
+    note.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"settings.room_half_size_m \(unset there, 7"):
+        synthesize.synthesize(config, tmp_path, "train", 1)
+    synthesize.synthesize(small_config(images=1), tmp_path / "near", "train", 1)
+    assert "room" not in (tmp_path / "near/train.made_from.json").read_text()
+
+
 def test_path_traced_scenes_are_the_rasterised_ones_in_another_light(tmp_path):
     pytest.importorskip("mitsuba_oidn", reason="the extra 'pathtrace' is not installed")
     small = small_config(camera=(75.0, 75.0, 39.5, 29.5, 80, 60), samples=2, images=4)
