@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from heatnet_ros.config import check_number, check_range
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.geometry import se3
 from heatnet_ros.mesh import Mesh
@@ -16,6 +17,8 @@ from heatnet_ros.rendering.textures import random_texture
 from heatnet_ros.types import FloatArray, ImageU8
 
 POSES = ("upright", "resting", "any")
+# nearer than the renderers' near plane nothing is drawn
+DISTANCE_RANGE_M = (0.05, 10.0)
 DISTRACTOR_SPREAD = 1.6  # of the objects': they stand around them too
 # the smallest room; a larger one has everything in proportion, see ``Scene.scale``
 ROOM_HALF_SIZE_M = 2.5
@@ -86,6 +89,16 @@ class SceneSettings:
     def __post_init__(self) -> None:
         if self.poses not in POSES:
             raise ConfigError(f"poses: expected one of {', '.join(POSES)}, got '{self.poses}'.")
+        check_range("objects", self.objects, 0, whole=True)
+        check_range("distractors", self.distractors, 0, whole=True)
+        check_range("distance_m", self.distance_m, *DISTANCE_RANGE_M)
+        # from below there is only the table to see, and straight from above no way is up
+        check_range("elevation_deg", self.elevation_deg, 0, 89)
+        check_range("light_range", self.light_range, 0)
+        for key in ("spread_m", "gap", "aim_m"):
+            check_number(key, getattr(self, key), 0)
+        check_number("roll_deg", self.roll_deg, 0, 180)
+        check_number("color_jitter", self.color_jitter, 0, 1)
 
     @property
     def room_half_size_m(self) -> float:
