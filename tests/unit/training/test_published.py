@@ -28,8 +28,13 @@ def read(path, kind):
 
 def test_committed_files_are_the_generated_ones(tmp_path):
     published.main(["--out", str(tmp_path)])
-    generated = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert generated == {path.name: path.read_text() for path in FOLDER.iterdir()}
+    generated = {
+        str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*.yaml")
+    }
+    config = FOLDER.parents[1]
+    committed = [*FOLDER.iterdir(), *config.glob("pose_published_*")]
+    assert generated == {str(path.relative_to(config)): path.read_text() for path in committed}
+    assert len(generated) == 17
 
 
 def test_there_is_one_file_for_every_cell():
