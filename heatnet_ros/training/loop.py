@@ -46,7 +46,7 @@ class Task:
     the run's autocast, so what needs float32 must ask for it. score: number of held-out samples,
     0 for all -> text or names and numbers; called under the run's autocast with the net on the
     run's device. state: entries of the checkpoint that describe the network and the objects that it
-    knows; a run continues only where they are the same. clip: largest norm of the gradient.
+    knows; a run continues only where they are the same.
     rate_at: progress 0..1 -> learning rate, instead of the training file's schedule.
     """
 
@@ -56,7 +56,6 @@ class Task:
     loss_of: Callable[[Any], torch.Tensor]
     score: Callable[[int], str | Mapping[str, Any]]
     state: dict[str, Any]
-    clip: float
     rate_at: Callable[[float], float] | None = None
 
 
@@ -159,7 +158,8 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.task.clip)
+        if self.config.clip:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.average.update(self.net)

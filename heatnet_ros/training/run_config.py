@@ -45,6 +45,9 @@ class RunConfig:
     optimizer: str = option("adamw", "Optimiser", choices=("adam", "adamw", "muon"))
     learning_rate: float = option(2e-3, "Highest learning rate", low=0.0)
     weight_decay: float = option(1e-4, "Weight decay", low=0.0)
+    clip: float = option(
+        5.0, "Largest norm of the gradient, longer ones are shortened to it; 0: off", low=0.0
+    )
     schedule: str = option("cosine", "Curve of the learning rate", choices=SCHEDULES)
     warmup: float = option(0.05, "Part of the run in which the rate rises", low=0.0, high=1.0)
     start_div: float = option(25.0, "onecycle: first rate = learning_rate / start_div", low=1.0)

@@ -157,6 +157,16 @@ def test_a_full_disk_is_an_error_and_the_checkpoint_before_stays_whole(tmp_path)
     assert same_weights(found, small_task.train(tmp_path / "whole", samples=128, **options))
 
 
+def test_a_long_gradient_is_shortened_unless_clip_is_off(tmp_path):
+    lengths = {}
+    for clip in (0.0, 1e-3):
+        config = small_task.SmallConfig(samples=16, clip=clip)
+        task = small_task.build_task(config)
+        loop.run(task, config, tmp_path / str(clip))
+        lengths[clip] = float(torch.stack([p.grad.norm() for p in task.net.parameters()]).norm())
+    assert lengths[0.0] > 0.1 and lengths[1e-3] == pytest.approx(1e-3, rel=1e-2)
+
+
 def test_a_loss_that_is_no_number_stops_before_the_checkpoint(tmp_path):
     with pytest.raises(ModelError, match=r"diverged.*Lower learning_rate"):
         small_task.train(tmp_path, spoil_at=64, checkpoint_s=0.0)

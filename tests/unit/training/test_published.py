@@ -56,6 +56,7 @@ def test_a_file_is_read_by_its_trainer_and_names_itself(path):
         assert not any(vars(config.augment).values())
         peak = 5e-4 if config.schedule == "onecycle" else 1e-4
         assert config.learning_rate == peak
+        assert config.clip == 0
     else:
         assert config.size == "m"
 
