@@ -52,7 +52,9 @@ class RunConfig:
     batch: int = option(64, "Samples of a step, over all processes together", low=1)
     optimizer: str = option("adamw", "Optimiser", choices=("adam", "adamw", "muon"))
     learning_rate: float = option(2e-3, "Highest learning rate", low=0.0)
-    weight_decay: float = option(1e-4, "Weight decay", low=0.0)
+    weight_decay: float = option(
+        1e-4, "Weight decay; of convolutions under muon 100 times this", low=0.0
+    )
     clip: float = option(
         5.0, "Largest norm of the gradient, longer ones are shortened to it; 0: off", low=0.0
     )

@@ -43,7 +43,9 @@ class YoloTrainConfig(RunConfig):
     size: str = option("n", "Size of YOLOv10", choices=("n", "s", "m", "b", "l", "x"))
     samples: int = option(60_000, "Frames to see in all", low=1)
     batch: int = option(16, "Frames of a step, over all processes together", low=1)
-    weight_decay: float = option(5e-4, "Weight decay", low=0.0)
+    weight_decay: float = option(
+        5e-4, "Weight decay; of convolutions under muon 100 times this", low=0.0
+    )
     clip: float = option(  # ultralytics' own trainer has 10 as well
         10.0, "Largest norm of the gradient, longer ones are shortened to it; 0: off", low=0.0
     )
