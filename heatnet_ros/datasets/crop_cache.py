@@ -322,7 +322,9 @@ def _cut(
     if frame.depth_m is not None:
         metres = np.asarray(crop.warp(frame.depth_m, nearest=True), np.float32)
         metres = np.nan_to_num(metres, nan=0.0, posinf=0.0, neginf=0.0)
-        depth = np.clip(np.rint(metres / DEPTH_STEP_M), 0, 65535).astype(np.uint16)
+        steps = np.rint(metres / DEPTH_STEP_M)
+        # beyond 6.5 m there is no number for it, and a wrong one is worse than none
+        depth = np.where((steps > 0) & (steps <= 65535), steps, 0).astype(np.uint16)
     return {
         "rgb": crop.warp(frame.rgb),
         "depth": depth,

@@ -1,5 +1,6 @@
 """Cached crops: labels fit the pictures, damaged data is named, options have their own cache."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -9,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from fakes import LIBRARY, SIZE_HW, World, pose
 
-from heatnet_ros.datasets import synthesize
+from heatnet_ros.datasets import crop_cache, synthesize
 from heatnet_ros.datasets.bop import BopImage, BopScene, ObjectTruth
 from heatnet_ros.datasets.crop_cache import (
     DEPTH_STEP_M,
@@ -295,3 +297,16 @@ def test_rows_of_several_shards_are_numbered_through(tmp_path):
     assert seen == [0, 10, 20, 1, 11, 2, 12, 22, 32]
     with pytest.raises(DataError, match="No shards"):
         load_shards(Path(tmp_path / "nowhere"), ("rgb",))
+
+
+def test_depth_that_has_no_number_is_unknown():
+    world = World(("wedge", pose(0, 0, 0.7)))
+    frame = world.frame()
+    depth_m = np.full(SIZE_HW, 7.0, np.float32)  # 16 bits of 0.1 mm end at 6.5535 m
+    depth_m[:, :300], depth_m[:, 300:310] = 6.5, np.nan
+    frame = dataclasses.replace(frame, depth_m=depth_m)
+    (box,) = (d.bbox_xyxy_px for d in world.detections())
+    crop = crop_cache._cut(
+        frame, np.ones(SIZE_HW, bool), world.truth[0][1], box, LIBRARY["wedge"], CacheOptions()
+    )
+    assert set(np.unique(crop["depth"])) == {0, 65000}
