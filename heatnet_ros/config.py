@@ -144,12 +144,29 @@ class GateConfig:
 
 
 @dataclass(frozen=True)
+class FollowConfig:
+    """Following objects from frame to frame instead of detecting them in each."""
+
+    enabled: bool = option(
+        True,
+        "Take an object's next crop from where its pose is expected; the detector then runs beside "
+        "the poses, for what is new or lost. false: the detector runs on every frame",
+        live=True,
+    )
+    redetect_s: float = option(
+        0.5, "Seconds from one look of the detector for new objects to the next",
+        low=0.0, high=3600.0, live=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class PipelineConfig:
     """Everything the pipeline needs, without ROS."""
 
     objects_file: str = option("config/objects/demo.yaml", "The object library")
     engine: EngineConfig = field(default_factory=EngineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
+    follow: FollowConfig = field(default_factory=FollowConfig)
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
     gate: GateConfig = field(default_factory=GateConfig)

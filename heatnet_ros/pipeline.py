@@ -1,4 +1,4 @@
-"""From a frame to poses: detect -> estimate -> refine -> gate -> name the instances. No ROS."""
+"""From a frame to poses: follow or detect -> estimate -> refine -> gate -> name. No ROS."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from heatnet_ros.config import PipelineConfig
 from heatnet_ros.engines import Engine, load_engine
 from heatnet_ros.errors import ConfigError, ModelError
 from heatnet_ros.estimators import Detector, PoseEstimator, build_detector, build_estimator
+from heatnet_ros.following import Follower
 from heatnet_ros.gate import check_depth, drop_doubles, reject
 from heatnet_ros.instances import InstanceMemory
 from heatnet_ros.manifest import Manifest, check_objects, load_manifest
@@ -40,6 +41,7 @@ class Pipeline:
         self._detector, self._estimator = detector, estimator
         self._refiner = build_refiner(config.refiner, library)
         self._instances = InstanceMemory(library)
+        self._follower = Follower(detector, self._instances, library)
 
     @property
     def engines(self) -> dict[str, str]:
@@ -58,7 +60,7 @@ class Pipeline:
         """Find the objects of a frame. Raises EngineError or ModelError when a network fails."""
         timings: dict[str, float] = {}
         with _timed(timings, "detect"):
-            detections = self._detector.detect(frame)
+            detections = self._follower.locate(frame, self.config.follow)
         with _timed(timings, "estimate"):
             estimates = self._estimator.estimate(frame, detections)
         rejected = [item for item in estimates if isinstance(item, Rejection)]
@@ -68,6 +70,7 @@ class Pipeline:
         with _timed(timings, "gate"):
             poses, faults = self._gate(frame, poses)
             poses = self._instances.assign(poses, frame.stamp_ns)
+            self._follower.note(detections, poses, frame.stamp_ns)
         return PipelineResult(
             tuple(poses), (*rejected, *faults), tuple(detections), timings, self.engines
         )
@@ -107,7 +110,12 @@ class Pipeline:
 
     def reset(self) -> None:
         """Forget the last poses: the next frame starts a new sequence."""
+        self._follower.reset()
         self._instances.reset()
+
+    def close(self) -> None:
+        """End the detector's thread. Nothing may be called afterwards."""
+        self._follower.close()
 
     def warm_up(self, with_depth: bool = True) -> None:
         """Run the networks on an empty image, for 1 to 4 objects: first runs compile.

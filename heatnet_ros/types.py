@@ -108,11 +108,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Detection:
-    """One detected object: library name, box (x0, y0, x1, y1) in image pixels, score 0..1."""
+    """Where an object is: library name, box (x0, y0, x1, y1) in image pixels, score 0..1.
+
+    followed: the box is where the object's last pose is expected to be, no detector has seen it.
+    """
 
     object_id: str
     bbox_xyxy_px: tuple[float, float, float, float]
     score: float
+    followed: bool = False
 
     def __post_init__(self) -> None:
         x0, y0, x1, y1 = self.bbox_xyxy_px
