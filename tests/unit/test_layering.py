@@ -14,7 +14,9 @@ import heatnet_ros
 
 ROOT = Path(heatnet_ros.__file__).parent
 
-BASE = {"errors", "types", "config", "resources", "ply", "mesh", "keypoint_sampling"}
+BASE = {
+    *("errors", "types", "config", "resources", "files", "ply", "mesh", "keypoint_sampling"),
+}
 SHAPES = BASE | {"geometry", "objects"}
 PARTS = SHAPES | {"manifest", "engines"}
 RUN_TIME = PARTS | {"estimators", "refiners", "gate", "instances", "pipeline"}
@@ -26,9 +28,10 @@ LAYERS = {
     "types": {"errors"},
     "config": {"errors", "types"},
     "resources": {"errors"},
+    "files": {"errors"},
     "progress": set(),
-    "ply": {"errors"},
-    "mesh": {"errors", "types", "ply"},
+    "ply": {"errors", "files"},
+    "mesh": {"errors", "types", "files", "ply"},
     "keypoint_sampling": {"errors", "types"},
     "mesh_topology": {"errors", "types"},
     "geometry": BASE,
