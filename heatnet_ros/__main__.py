@@ -54,6 +54,10 @@ COMMANDS = {
         "heatnet_ros.evaluate_command",
         "measure the node's pipeline on a data set: ADD(-S), 2D projection, BOP's metrics, mAP",
     ),
+    "bench": Command(
+        "heatnet_ros.bench_command",
+        "measure speed: stages and end to end, every engine, beside a plain baseline",
+    ),
     "download": Command(
         "heatnet_ros.datasets.download",
         "fetch public BOP data sets such as lm, lmo and ycbv; resumes, verifies, unpacks",

@@ -25,6 +25,7 @@ from heatnet_ros.config import EngineConfig, build_config
 from heatnet_ros.engines import Engine, load_engine
 from heatnet_ros.errors import ModelError
 from heatnet_ros.files import write_whole
+from heatnet_ros.machine import describe_commit
 from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.progress import Progress
 from heatnet_ros.training import parity
@@ -41,7 +42,6 @@ from heatnet_ros.training.export_samples import (
 )
 from heatnet_ros.training.frames import index_boxes, load_frames
 from heatnet_ros.training.heatnet import DeployedHeatNet, HeatNet, HeatNetConfig
-from heatnet_ros.training.loop import describe_commit
 from heatnet_ros.training.model_folder import ROOM_FOR_MODEL, staging_folder, write_model_folder
 from heatnet_ros.training.onnx_graph import (
     HalfCompute,
