@@ -187,9 +187,8 @@ def _find_recording(args: argparse.Namespace, library: ObjectLibrary, objects: i
 def _write_full_params(out: Path, config: PipelineConfig, library: ObjectLibrary) -> Path:
     folder = out / f"full-{library.name}"
     from_params = library.path.resolve()
-    if not all(
-        (folder / name / "manifest.yaml").exists() for name in ("full_yolo", "full_heatnet")
-    ):
+    networks = [folder / name for name in ("full_yolo", "full_heatnet")]
+    if not all((network / "manifest.yaml").exists() for network in networks):
         arguments = ["--objects", str(from_params), "--out", str(folder)]
         _run_module("heatnet_ros.training.untrained", arguments, out / "untrained.log")
     parameters = {

@@ -48,7 +48,7 @@ def find_speedup(run: Mapping[str, Any], baseline: Sequence[Mapping[str, Any]]) 
     """Baseline's p50 over the run's, at the same number of objects; None without one."""
     for entry in baseline:
         if entry["objects"] == run["objects"] and entry is not run:
-            return round(entry["ms"]["p50"] / run["ms"]["p50"], 2)
+            return round(float(entry["ms"]["p50"]) / float(run["ms"]["p50"]), 2)
     return None
 
 
