@@ -27,6 +27,11 @@ class OpenvinoEngine:
     """
 
     def __init__(self, onnx_path: Path, config: EngineConfig) -> None:
+        if config.precision not in ("auto", *_HINTS):
+            raise EngineError(
+                f"OpenVINO runs here in {' or '.join(_HINTS)}, engine.precision asks for "
+                f"{config.precision}. Set engine.precision to auto, or engine.backend to tensorrt."
+            )
         core = openvino.Core()
         can_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if config.precision == "bf16" and not can_bf16:
