@@ -14,6 +14,7 @@ from heatnet_ros.config import PipelineConfig
 from heatnet_ros.engines import Engine, load_engine
 from heatnet_ros.errors import ConfigError, ModelError
 from heatnet_ros.estimators import Detector, PoseEstimator, build_detector, build_estimator
+from heatnet_ros.estimators.agreement import build_check
 from heatnet_ros.gate import check_depth, drop_doubles, reject
 from heatnet_ros.instances import InstanceMemory
 from heatnet_ros.manifest import Manifest, check_objects, load_manifest
@@ -158,7 +159,8 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
 
 
 def _load_network(manifest: Manifest, config: PipelineConfig) -> Engine:
-    return load_engine(manifest.onnx_path, manifest.choose_engine(config.engine))
+    engine = manifest.choose_engine(config.engine)
+    return load_engine(manifest.onnx_path, engine, build_check(manifest))
 
 
 @contextmanager

@@ -15,12 +15,11 @@ import numpy as np
 
 from heatnet_ros.config import EstimatorConfig, GateConfig
 from heatnet_ros.errors import ModelError
+from heatnet_ros.estimators.agreement import USED_BOX_SCORE, USED_CONFIDENCE
 from heatnet_ros.estimators.heatnet import FIT_RADIUS_PX, decode_heatmaps
 from heatnet_ros.geometry.pnp import PnpSolution, solve_pnp
 from heatnet_ros.training.export_samples import CropSample
 
-USED_CONFIDENCE = 0.3  # a flat heatmap's maximum is arbitrary: only these keypoints are compared
-USED_BOX_SCORE = 0.4
 # two maxima so near to each other in height are no unique maximum: the last bit picks one
 AMBIGUOUS = 0.01
 

@@ -14,7 +14,7 @@ import heatnet_ros
 
 ROOT = Path(heatnet_ros.__file__).parent
 
-BASE = {"errors", "types", "config", "resources", "ply", "mesh", "keypoint_sampling"}
+BASE = {"errors", "types", "config", "resources", "files", "ply", "mesh", "keypoint_sampling"}
 SHAPES = BASE | {"geometry", "objects"}
 PARTS = SHAPES | {"manifest", "engines"}
 RUN_TIME = PARTS | {"estimators", "refiners", "gate", "instances", "pipeline"}
@@ -25,10 +25,11 @@ LAYERS = {
     "errors": set(),
     "types": {"errors"},
     "config": {"errors", "types"},
+    "files": {"errors"},
     "resources": {"errors"},
     "progress": set(),
-    "ply": {"errors"},
-    "mesh": {"errors", "types", "ply"},
+    "ply": {"errors", "files"},
+    "mesh": {"errors", "types", "files", "ply"},
     "keypoint_sampling": {"errors", "types"},
     "mesh_topology": {"errors", "types"},
     "geometry": BASE,
@@ -68,7 +69,12 @@ HOMES = {
     "launch": set(),
     "scipy": {"rendering", "training"},
 }
-THIRD_PARTY_OF_RUN_TIME = {"numpy", "cv2", "yaml", "openvino", "onnxruntime"}
+THIRD_PARTY_OF_RUN_TIME = {"numpy", "cv2", "yaml"} | {
+    "openvino",
+    "onnxruntime",
+    "tensorrt",
+    "pycuda",
+}
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
