@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
 
 def _load_network(manifest: Manifest, config: PipelineConfig) -> Engine:
     engine = manifest.choose_engine(config.engine)
-    return load_engine(manifest.onnx_path, engine, build_check(manifest))
+    return load_engine(manifest.onnx_path, engine, partial(build_check, manifest))
 
 
 @contextmanager

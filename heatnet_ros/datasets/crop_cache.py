@@ -11,7 +11,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -252,7 +252,7 @@ def _load(library_path: Path, detector: str) -> tuple[ObjectLibrary, Detector | 
         return library, None
     manifest = load_manifest(Path(detector))
     engine = load_engine(
-        manifest.onnx_path, manifest.choose_engine(EngineConfig()), build_check(manifest)
+        manifest.onnx_path, manifest.choose_engine(EngineConfig()), partial(build_check, manifest)
     )
     return library, build_detector(engine, manifest, DetectorConfig(model=detector))
 

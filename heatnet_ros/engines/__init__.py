@@ -81,10 +81,13 @@ class Check:
     limit_px: float
 
 
-def load_engine(onnx_path: Path, config: EngineConfig, check: Check | None = None) -> Engine:
+def load_engine(
+    onnx_path: Path, config: EngineConfig, make_check: Callable[[], Check] | None = None
+) -> Engine:
     """Load an ONNX file into the backend that ``config`` asks for; see ``choose_backend``.
 
-    check: judges what a GPU's arithmetic does to the network; without, it is not judged. Raises
+    make_check: makes what judges TensorRT's arithmetic, called only there; without it nothing is
+    judged. Raises
     EngineError when the backend is not installed or cannot give the device or the precision,
     ModelError when it cannot read the file.
     """
@@ -92,7 +95,7 @@ def load_engine(onnx_path: Path, config: EngineConfig, check: Check | None = Non
     if backend == "tensorrt":
         from heatnet_ros.engines.tensorrt import load_tensorrt
 
-        return load_tensorrt(onnx_path, config, check)
+        return load_tensorrt(onnx_path, config, make_check)
     if backend == "openvino":
         from heatnet_ros.engines.openvino import OpenvinoEngine
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,9 @@ class _Slot:
         self._inputs, self._outputs = {}, {}
 
 
-def load_tensorrt(onnx_path: Path, config: EngineConfig, check: Check | None) -> TensorrtEngine:
+def load_tensorrt(
+    onnx_path: Path, config: EngineConfig, make_check: Callable[[], Check] | None
+) -> TensorrtEngine:
     """The network in the asked precision, from a kept plan or a new one.
 
     ``auto`` takes fp16 where it passes the check, else fp32, and logs it. Raises EngineError when
@@ -167,7 +170,7 @@ def load_tensorrt(onnx_path: Path, config: EngineConfig, check: Check | None) ->
             f"TensorRT {trt.__version__} is installed, expected {OLDEST} or newer. Install it "
             "(pip install tensorrt, on a Jetson JetPack 6.1 or newer) or set engine.backend."
         )
-    gpu = Gpu()
+    gpu, check = Gpu(), make_check() if make_check is not None else None
     precisions = choose_precisions(config.precision)
     for precision in precisions:
         try:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from heatnet_ros.engines import Check, Difference, Tensors
 from heatnet_ros.errors import ModelError
-from heatnet_ros.estimators.heatnet import decode_heatmaps
+from heatnet_ros.estimators.heatnet import FIT_RADIUS_PX, decode_heatmaps
 from heatnet_ros.estimators.heatnet_input import encode_depth
 from heatnet_ros.files import writing_whole
 from heatnet_ros.manifest import Manifest
@@ -23,6 +23,8 @@ from heatnet_ros.manifest import Manifest
 SAMPLES_FILE = "calibration.npz"  # in the model's folder
 USED_CONFIDENCE = 0.3  # a flat heatmap's maximum is arbitrary: only these keypoints are compared
 USED_BOX_SCORE = 0.4
+# two maxima so near to each other in height are no unique maximum: the last bit picks one
+AMBIGUOUS = 0.01
 # the 99th percentile may differ by so much: one keypoint with two equal peaks is no loss, PnP
 # takes it for an outlier
 MAX_KEYPOINT_PX, MAX_BOX_PX = 0.5, 2.0
@@ -34,8 +36,17 @@ def build_check(manifest: Manifest) -> Check:
     """How answers of this network are compared, and on what.
 
     On the samples of ``calibration.npz`` in the model's folder, else on a drawn pattern. Raises
-    ModelError when that file does not hold the network's inputs.
+    ModelError when that file does not hold the network's inputs, or the manifest
+    does not name them.
     """
+    needed = {"image"} if manifest.estimator == "yolo" else {"rgb", "object_index"}
+    answer = "detections" if manifest.estimator == "yolo" else "heatmaps"
+    if not needed <= manifest.inputs.keys() or answer not in manifest.outputs:
+        raise ModelError(
+            f"Model '{manifest.name}': expected inputs {', '.join(sorted(needed))} and the output "
+            f"{answer}, the manifest names {', '.join([*manifest.inputs, *manifest.outputs])}. "
+            "Export the model again."
+        )
     path = manifest.folder / SAMPLES_FILE
     real = path.exists()
     samples = load_samples(path, tuple(manifest.inputs.values())) if real else _draw(manifest)
@@ -60,9 +71,33 @@ def compare_heatmaps(
         return Difference(np.inf, before.shape[0] * before.shape[1], np.inf)
     points, confidence = decode_heatmaps(before, manifest.stride)
     again, _ = decode_heatmaps(after, manifest.stride)
-    distance = np.linalg.norm(points - again, axis=-1)[confidence > USED_CONFIDENCE]
+    unclear = np.stack([find_ambiguous(maps) for maps in before])
+    used = (confidence > USED_CONFIDENCE) & ~unclear
+    distance = np.linalg.norm(points - again, axis=-1)[used]
     span = max(float(np.ptp(before)), float(np.finfo(np.float32).tiny))
     return Difference(_p99(distance), distance.size, float(np.abs(before - after).max()) / span)
+
+
+def find_ambiguous(heatmaps: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of the heatmaps (K, h, w) have a second peak within 1 % of the highest -> K bool.
+
+    A second peak is a local maximum outside the window that decoding fits around the highest.
+    """
+    k, h, w = heatmaps.shape
+    padded = np.pad(heatmaps, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    neighbours = [
+        padded[:, 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]
+        for dy in (-1, 0, 1)
+        for dx in (-1, 0, 1)
+        if (dy, dx) != (0, 0)
+    ]
+    is_peak = np.all([heatmaps >= neighbour for neighbour in neighbours], axis=0)
+    top = heatmaps.reshape(k, -1).argmax(axis=1)
+    y, x = (index[:, None, None] for index in (top // w, top % w))
+    rows, columns = np.mgrid[:h, :w]
+    far = np.maximum(np.abs(rows - y), np.abs(columns - x)) > FIT_RADIUS_PX
+    high = heatmaps >= (1 - AMBIGUOUS) * heatmaps.max(axis=(1, 2), keepdims=True)
+    return np.asarray((is_peak & far & high).any(axis=(1, 2)))
 
 
 def compare_rows(expected: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> Difference:

@@ -83,3 +83,10 @@ def test_samples_that_do_not_fit(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ModelError, match="cannot be read"):
         load_samples(path, ("rgb",))
+
+
+def test_a_manifest_without_the_tensors_is_refused() -> None:
+    with pytest.raises(
+        ModelError, match="expected inputs object_index, rgb and the output heatmaps"
+    ):
+        build_check(replace(HEATNET, inputs={"rgb": "rgb"}))
