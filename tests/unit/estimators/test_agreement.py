@@ -86,7 +86,5 @@ def test_samples_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_a_manifest_without_the_tensors_is_refused() -> None:
-    with pytest.raises(
-        ModelError, match="expected inputs object_index, rgb and the output heatmaps"
-    ):
+    with pytest.raises(ModelError, match="expected inputs object_index, rgb and the output"):
         build_check(replace(HEATNET, inputs={"rgb": "rgb"}))
