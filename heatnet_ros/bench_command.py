@@ -29,6 +29,7 @@ from heatnet_ros.bench.recording import (
 )
 from heatnet_ros.bench.table import format_stages, format_table, list_speedups
 from heatnet_ros.config import PipelineConfig
+from heatnet_ros.engines import list_engines
 from heatnet_ros.errors import ConfigError, EngineError
 from heatnet_ros.files import make_folder, write_json, write_whole
 from heatnet_ros.machine import (
@@ -44,7 +45,6 @@ from heatnet_ros.resources import find_resource
 
 DEFAULT_COUNTS = (1, 4, 8, 13)
 RECORDED_FRAMES = 90
-BACKENDS = ("openvino", "onnxruntime")
 _VERSIONS = ("openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch", "opencv-python",
              "opencv-python-headless", "numpy")  # fmt: skip
 _EPILOG = """\
@@ -222,7 +222,7 @@ def _list_cases(
     recording: Path,
     counts: tuple[int, ...],
 ) -> list[Case]:
-    engines = args.engines or list_engines()
+    engines = args.engines or tuple(f"{name}:{kind}" for name, kind in list_engines())
     return [
         Case(
             params=str(params), recording=str(recording), out=str(args.out / "case.out.json"),
@@ -232,20 +232,6 @@ def _list_cases(
         for backend, _, precision in (engine.partition(":") for engine in engines)
         for mode in args.modes
     ]  # fmt: skip
-
-
-def list_engines() -> list[str]:
-    """``backend:precision`` of everything that can run here."""
-    found = []
-    if importlib.util.find_spec("openvino") is not None:
-        import openvino
-
-        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        found += ["openvino:bf16"] if "BF16" in capabilities else []
-        found.append("openvino:fp32")
-    if importlib.util.find_spec("onnxruntime") is not None:
-        found.append("onnxruntime:fp32")
-    return found
 
 
 def _run_case(out: Path, case: Case) -> list[dict[str, Any]]:

@@ -47,15 +47,25 @@ class EngineConfig:
 
     backend: str = option(
         "auto",
-        "Inference backend; auto takes the fastest installed one and logs what it took",
-        choices=("auto", "openvino", "onnxruntime"),
+        "Inference backend; auto takes the fastest that is installed: tensorrt or onnxruntime "
+        "where there is an NVIDIA GPU for it, else openvino, else onnxruntime; it is logged",
+        choices=("auto", "openvino", "onnxruntime", "tensorrt"),
     )
     precision: str = option(
         "auto",
-        "Arithmetic; auto takes bf16 where CPU and network bear it, else fp32",
-        choices=("auto", "fp32", "bf16"),
+        "Arithmetic; auto takes the fastest that backend, device and network bear: bf16 with "
+        "openvino, fp16 with tensorrt, else fp32. int8 only with tensorrt",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
     threads: int = option(0, "CPU threads per network; 0 lets the backend choose", low=0, high=256)
+    device: str = option(
+        "auto",
+        "Where networks run; cuda is an NVIDIA GPU, and an error where the backend cannot use it",
+        choices=("auto", "cpu", "cuda"),
+    )
+    cache_dir: str = option(
+        "", "Folder for TensorRT's plans; empty is heatnet_ros/plans in the user's cache"
+    )
 
 
 @dataclass(frozen=True)

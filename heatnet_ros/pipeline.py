@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from heatnet_ros.config import PipelineConfig
 from heatnet_ros.engines import Engine, load_engine
 from heatnet_ros.errors import ConfigError, ModelError
 from heatnet_ros.estimators import Detector, PoseEstimator, build_detector, build_estimator
+from heatnet_ros.estimators.agreement import build_check
 from heatnet_ros.following import Follower
 from heatnet_ros.gate import check_depth, drop_doubles, reject
 from heatnet_ros.instances import InstanceMemory
@@ -166,7 +168,8 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
 
 
 def _load_network(manifest: Manifest, config: PipelineConfig) -> Engine:
-    return load_engine(manifest.onnx_path, manifest.choose_engine(config.engine))
+    engine = manifest.choose_engine(config.engine)
+    return load_engine(manifest.onnx_path, engine, partial(build_check, manifest))
 
 
 @contextmanager

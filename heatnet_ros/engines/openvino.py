@@ -27,8 +27,13 @@ class OpenvinoEngine:
     """
 
     def __init__(self, onnx_path: Path, config: EngineConfig) -> None:
+        if config.precision not in ("auto", *_HINTS):
+            raise EngineError(
+                f"OpenVINO runs here in {' or '.join(_HINTS)}, engine.precision asks for "
+                f"{config.precision}. Set engine.precision to auto, or engine.backend to tensorrt."
+            )
         core = openvino.Core()
-        can_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        can_bf16 = "bf16" in list_precisions()
         if config.precision == "bf16" and not can_bf16:
             raise EngineError(
                 "engine.precision asks for bf16, which this CPU does not compute in (it has "
@@ -85,6 +90,12 @@ class OpenvinoEngine:
             spec.name: self._request.get_output_tensor(i).data.copy()
             for i, spec in enumerate(self.outputs)
         }
+
+
+def list_precisions() -> tuple[str, ...]:
+    """What this CPU computes in, the fastest first."""
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("bf16", "fp32") if "BF16" in capabilities else ("fp32",)
 
 
 def _one_line(error: Exception) -> str:

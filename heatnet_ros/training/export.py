@@ -261,7 +261,7 @@ def check(
     progress.step("reference")
     seen: set[str] = set()
     for backend, precision in BACKENDS:
-        engine = load_engine(path, EngineConfig(backend=backend, precision=precision))
+        engine = load_engine(path, EngineConfig(backend, precision, device="cpu"))
         name, arithmetic = engine.description, engine.description.split()[-1]
         progress.step(name)
         if name in seen:  # auto is what was asked for by name already
