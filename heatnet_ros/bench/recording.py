@@ -139,7 +139,7 @@ def load_recording(path: Path) -> Recording:
             stamp_ns = int(stored["stamp_ns"][i])
             frames.append(Frame(stored["rgb"][i], stored["K"][i], depth_m, stamp_ns=stamp_ns))
         source = str(stored["source"])
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise DataError(
             f"Recording {path} cannot be read: {error}. Delete it; bench records it again."
         ) from error
