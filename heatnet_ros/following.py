@@ -45,7 +45,7 @@ class Follower:
         """Boxes to look at, the followed ones first. Raises what the detector raises."""
         followed = self._follow(frame) if config.enabled else []
         if not followed:
-            return self._detect_now(frame)
+            return self.detect_now(frame)
         found = self._collect()
         found = self._pending if found is None else found
         limit = self._detector.config.max_detections
@@ -54,6 +54,12 @@ class Follower:
             self._search = self._pool.submit(self._detect, frame)
             self._looked_ns = frame.stamp_ns
         return [*followed, *new][:limit]
+
+    def detect_now(self, frame: Frame) -> list[Detection]:
+        """Boxes of the detector in this very frame. Raises what the detector raises."""
+        self._wait()  # a network is not for two threads at once
+        self._looked_ns = frame.stamp_ns
+        return self._detector.detect(frame)
 
     def note(
         self, detections: Sequence[Detection], poses: Sequence[PoseEstimate], stamp_ns: int
@@ -90,11 +96,6 @@ class Follower:
             if box is not None:
                 boxes.append(Detection(track.object_id, box, track.score, followed=True))
         return boxes
-
-    def _detect_now(self, frame: Frame) -> list[Detection]:
-        self._wait()  # a network is not for two threads at once
-        self._looked_ns = frame.stamp_ns
-        return self._detector.detect(frame)
 
     def _detect(self, frame: Frame) -> tuple[list[Detection], float]:
         start_s = time.monotonic()

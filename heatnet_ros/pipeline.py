@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -63,6 +63,23 @@ class Pipeline:
         timings: dict[str, float] = {}
         with _timed(timings, "detect"):
             detections = self._follower.locate(frame, self.config.follow)
+        poses, rejected = self._estimate(frame, detections, timings)
+        if not poses and any(d.followed for d in detections):
+            # all are lost, so no pose waits for the detector
+            with _timed(timings, "detect"):
+                detections = self._follower.detect_now(frame)
+            poses, rejected = self._estimate(frame, detections, timings)
+        with _timed(timings, "gate"):
+            poses = self._instances.assign(poses, frame.stamp_ns)
+            self._follower.note(detections, poses, frame.stamp_ns)
+        return PipelineResult(
+            tuple(poses), tuple(rejected), tuple(detections), timings, self.engines
+        )
+
+    def _estimate(
+        self, frame: Frame, detections: Sequence[Detection], timings: dict[str, float]
+    ) -> tuple[list[PoseEstimate], list[Rejection]]:
+        """Poses that passed the gate, and why the others did not."""
         with _timed(timings, "estimate"):
             estimates = self._estimator.estimate(frame, detections)
         rejected = [item for item in estimates if isinstance(item, Rejection)]
@@ -71,11 +88,7 @@ class Pipeline:
             poses = self._refine(frame, poses)
         with _timed(timings, "gate"):
             poses, faults = self._gate(frame, poses)
-            poses = self._instances.assign(poses, frame.stamp_ns)
-            self._follower.note(detections, poses, frame.stamp_ns)
-        return PipelineResult(
-            tuple(poses), (*rejected, *faults), tuple(detections), timings, self.engines
-        )
+        return poses, rejected + faults
 
     def _refine(self, frame: Frame, poses: list[PoseEstimate]) -> list[PoseEstimate]:
         return poses if self._refiner is None else self._refiner.refine(frame, poses)
@@ -176,7 +189,7 @@ def _load_network(manifest: Manifest, config: PipelineConfig) -> Engine:
 def _timed(timings_s: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    timings_s[stage] = time.perf_counter() - start
+    timings_s[stage] = timings_s.get(stage, 0.0) + time.perf_counter() - start
 
 
 def _changed_fixed_options(old: Any, new: Any, prefix: str = "") -> list[str]:

@@ -119,6 +119,17 @@ def test_a_lost_object_is_searched_at_once_and_found_where_it_went(build: Build)
     assert sorted(p.object_id for p in results[-1].poses) == ["brick", "wedge"]
 
 
+def test_when_all_are_lost_the_detector_looks_in_the_same_frame(build: Build) -> None:
+    world = World(("wedge", pose(-0.1, 0, 0.7)), ("brick", pose(0.2, 0.1, 0.8)))
+    pipeline = build(world)
+    run(pipeline, world, 0)
+    world.truth = [("disc", pose(0.1, -0.1, 0.8)), ("wedge", pose(0.2, 0.1, 0.7))]  # a cut
+    result = run(pipeline, world, 1)
+    assert sorted(p.object_id for p in result.poses) == ["disc", "wedge"]
+    assert not any(d.followed for d in result.detections)
+    assert {"detect", "estimate", "refine", "gate"} == set(result.timings_s)
+
+
 def test_a_hidden_object_keeps_its_id_and_gives_no_pose_meanwhile(build: Build) -> None:
     world = World(("wedge", pose(-0.2, 0, 0.7)), ("wedge", pose(0.1, 0, 0.7)))
     pipeline = build(world)
