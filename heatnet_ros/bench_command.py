@@ -59,6 +59,7 @@ on every frame, one crop at a time. Both need the training extra (torch, ultraly
 
 examples:
   python -m heatnet_ros bench --params config/pose_demo.yaml --objects 1,3
+  python -m heatnet_ros bench --ros --seconds 300 --objects 1
   python -m heatnet_ros bench --params config/pose_lm_rgbd.yaml --networks full --baseline \\
       --objects 1 --json bench.json"""
 
@@ -92,6 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--networks", choices=("params", "full"), default="params",
         help="those of the parameter file (params), or the published ones, untrained",
     )  # fmt: skip
+    add(
+        "--ros", action="store_true",
+        help="measure camera, node and a listener over DDS instead: stamp to pose received",
+    )  # fmt: skip
+    add("--seconds", type=float, default=60.0, help="how long --ros runs (60)")
     add("--baseline", action="store_true", help="measure the plain way too")
     add(
         "--baseline-frames", type=int, default=10, metavar="N", help="frames of the baseline (10)"
@@ -108,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
     config = load_params(params)
     library = load_objects(find_resource(config.objects_file, "Object library"))
     _check(args)
+    if args.ros:
+        return run_ros(args, params)
     counts = _choose_counts(args.objects, len(library.objects))
     make_folder(args.out)
     recording = _find_recording(args, library, max(counts))
@@ -138,6 +146,34 @@ def run(args: argparse.Namespace) -> int:
     print(f"{json.dumps(document['hardware'])}, commit {document['commit']}")
     print(format_stages(runs) + "\n")
     print(format_table(runs, baseline))
+    if args.json is not None:
+        write_json(args.json, document)
+    return 0
+
+
+def run_ros(args: argparse.Namespace, params: Path) -> int:
+    """A synthetic camera, the node and a listener in processes of their own."""
+    from heatnet_ros.ros.demo import Show, play
+
+    count = (args.objects or (1,))[0]
+    rate = args.rate or RATE_HZ
+    show = Show(str(params), args.seconds, rate, replay=RECORDED_FRAMES, scenes=1, objects=count)
+    report = play(show, args.out / "ros")
+    memory = report["memory_mb"]
+    # networks and buffers come with the first frames
+    settled = memory[len(memory) // 10 :] or [report["rss_mb"]]
+    run = {
+        "mode": "ros", "objects": count, "rate_hz": rate, "seconds": args.seconds,
+        "ms": report["latency_ms"], "frames": report["frames"], "poses_hz": report["rate_hz"],
+        "recall_add_01d": report["recall_add_01d"], "engine": report["engine"],
+        "rss_mb": report["rss_mb"],
+        "memory_growth_percent": round(100 * (settled[-1] / settled[0] - 1), 2),
+    }  # fmt: skip
+    document = {
+        "hardware": describe_hardware(), "commit": describe_package(), "versions": list_versions(),
+        "params": str(args.params), "runs": [run], "baseline": [], "speedup": [],
+    }  # fmt: skip
+    print(json.dumps(run, indent=1))
     if args.json is not None:
         write_json(args.json, document)
     return 0
