@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -223,6 +225,40 @@ def check_option(f: dataclasses.Field[Any], kind: type, value: Any, where: str) 
             f"'{f.name}' in {where}: expected one of {', '.join(choices)}, got {value!r}."
         )
     return value
+
+
+def check_number(
+    key: str, value: Any, low: float, high: float = math.inf, *, whole: bool = False
+) -> None:
+    """Raise ConfigError unless ``value`` is a finite number from ``low`` to ``high``."""
+    if not _is_number(value, low, high, whole):
+        raise ConfigError(f"{key}: expected {_describe(low, high, whole)}, got {value!r}.")
+
+
+def check_range(
+    key: str, value: Any, low: float, high: float = math.inf, *, whole: bool = False
+) -> None:
+    """Raise ConfigError unless ``value`` is a tuple of two such numbers, the smaller one first."""
+    pair = isinstance(value, tuple) and len(value) == 2
+    if not (pair and all(_is_number(v, low, high, whole) for v in value) and value[0] <= value[1]):
+        raise ConfigError(
+            f"{key}: expected two values, the smaller one first, each "
+            f"{_describe(low, high, whole)}, got {value!r}."
+        )
+
+
+def _is_number(value: Any, low: float, high: float, whole: bool) -> bool:
+    kind = numbers.Integral if whole else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, kind):
+        return False
+    return math.isfinite(value) and low <= float(value) <= high
+
+
+def _describe(low: float, high: float, whole: bool) -> str:
+    kind = "a whole number" if whole else "a number"
+    if high < math.inf:
+        return f"{kind} from {low:g} to {high:g}"
+    return f"{kind} of {low:g} or more" if low > -math.inf else kind
 
 
 def load_yaml(path: Path, what: str) -> dict[str, Any]:

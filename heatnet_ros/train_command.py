@@ -32,9 +32,10 @@ examples:
   torchrun --nproc_per_node 4 -m heatnet_ros train --config parts.yaml --out runs/parts
 
 Stopped or killed at any moment, the same command continues from its last checkpoint (one a minute)
-with exactly the steps an unbroken run would take; more samples or minutes prolong a finished run.
-The folder of the run has checkpoint.pt, final.pt, log.jsonl and, with TensorBoard installed,
-tensorboard/ (tensorboard --logdir runs). Next: python -m heatnet_ros export --run runs/parts."""
+with exactly the steps an unbroken run would take, where samples or epochs bound it; more samples or
+minutes prolong a finished run, with other settings it is refused. The folder of the run has
+checkpoint.pt, final.pt, log.jsonl and, with TensorBoard installed, tensorboard/ (tensorboard
+--logdir runs). Next: python -m heatnet_ros export --run runs/parts."""
 
 
 class _Trainer(NamedTuple):

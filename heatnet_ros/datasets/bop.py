@@ -16,6 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from heatnet_ros.datasets.completeness import (
+    check_annotations,
+    check_masks,
+    note_missing_depth,
+    note_missing_visibility,
+)
 from heatnet_ros.datasets.entries import (
     M_PER_MM,
     list_names,
@@ -59,8 +65,9 @@ class BopImage:
     """One image of a scene; pixels are read by ``load_frame`` and ``load_mask``.
 
     K 3x3. depth_path is None where the scene has no depth for this image. truths is empty where
-    the data set keeps its ground truth secret. mask_visib_paths: one for each truth, None where
-    the data set has no mask of what is visible of it.
+    the image shows no object, and where the data set says nothing of it: then truth_known is
+    False. mask_visib_paths: one for each truth, None where the data set has no mask of what is
+    visible of it.
     """
 
     scene_id: int
@@ -71,6 +78,7 @@ class BopImage:
     metres_per_depth_unit: float
     truths: tuple[ObjectTruth, ...]
     mask_visib_paths: tuple[Path | None, ...] = ()
+    truth_known: bool = True
 
     def load_frame(self) -> Frame:
         """Read colour and, where there is one, depth. Raises DataError naming the file."""
@@ -211,15 +219,24 @@ def is_scene(folder: Path) -> bool:
 
 
 def load_split(folder: Path) -> list[BopScene]:
-    """Read every scene of a split such as ``lmo/test``. Raises DataError when it has none."""
+    """Read every scene of a split such as ``lmo/test``.
+
+    Raises DataError when it has none, and when some have files of truth that others lack. Notes on
+    stderr that images lack the depth that others have, and that the visible parts are unknown.
+    """
     scenes = [p for p in sorted(folder.iterdir()) if is_scene(p)] if folder.is_dir() else []
     if not scenes:
         raise DataError(
             f"{folder} is no BOP split: expected scene folders such as 000002 with a "
             "scene_camera.json. Give the folder above the scenes, for instance lmo/test."
         )
+    check_annotations(scenes)
     names = load_object_names(folder.resolve().parent)
-    return [load_scene(scene, names) for scene in scenes]
+    loaded = [load_scene(scene, names) for scene in scenes]
+    images = [image for scene in loaded for image in scene.images]
+    note_missing_depth(folder, sum(image.depth_path is not None for image in images), len(images))
+    note_missing_visibility(scenes)
+    return loaded
 
 
 def load_scene(folder: Path, object_names: Mapping[int, str] | None = None) -> BopScene:
@@ -244,9 +261,9 @@ def load_scene(folder: Path, object_names: Mapping[int, str] | None = None) -> B
         image_id = parse_entry(where, key, int, key)
         K, metres_per_unit = parse_entry(where, key, parse_camera, camera)
         entry, info = truths.get(key, []), infos.get(key)
-        if info is not None and len(info) != len(entry):
+        if infos and len(info or ()) != len(entry):
             raise DataError(
-                f"{info_path}: image {key} has {len(info)} entries, {truth_path.name} has "
+                f"{info_path}: image {key} has {len(info or ())} entries, {truth_path.name} has "
                 f"{len(entry)}; expected the same. Download the scene again."
             )
         images.append(
@@ -259,9 +276,11 @@ def load_scene(folder: Path, object_names: Mapping[int, str] | None = None) -> B
                 metres_per_unit,
                 parse_entry(truth_path, key, _parse_truths, entry, info),
                 tuple(files.find_mask(image_id, place) for place in range(len(entry))),
+                key in truths,
             )
         )
     images.sort(key=lambda image: image.image_id)
+    files.check_masks(images)
     return BopScene(
         folder, int(folder.name), dataset_folder.name, tuple(images), bool(truths), object_names
     )
@@ -283,12 +302,30 @@ class _SceneFiles:
         return None
 
     def find_mask(self, image_id: int, place: int) -> Path | None:
-        name = f"{image_id:06d}_{place:06d}.png"
+        name = _mask_name(image_id, place)
         return self._folder / "mask_visib" / name if name in self._names["mask_visib"] else None
+
+    def check_masks(self, images: Sequence[BopImage]) -> None:
+        """Raise DataError where some objects have a mask and others, that are seen, have none.
+
+        Images that are not there need none: parts of a data set keep the JSON files of the whole.
+        """
+        needed = [
+            _mask_name(image.image_id, place)
+            for image in images
+            if image.rgb_path.name in self._names[image.rgb_path.parent.name]
+            for place, truth in enumerate(image.truths)
+            if truth.visible_fraction != 0
+        ]
+        check_masks(self._folder / "mask_visib", needed, self._names["mask_visib"])
 
     def rgb(self, image_id: int) -> Path:
         """Where the colour image should be: reading it then fails with this name."""
         return self._folder / "rgb" / f"{image_id:06d}.png"
+
+
+def _mask_name(image_id: int, place: int) -> str:
+    return f"{image_id:06d}_{place:06d}.png"
 
 
 def load_mask_file(path: Path, size_hw: tuple[int, int] | None = None) -> NDArray[np.bool_]:

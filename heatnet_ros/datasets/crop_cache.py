@@ -84,9 +84,12 @@ def ensure_cache(dataset: Path, split: str, library: ObjectLibrary, options: Cac
     """Folder of shards of a data set's split (BOP or Linemod_preprocessed); makes what is missing.
 
     Which images a shard has is the same each time, see ``_divide``; it may have no crop at all.
-    Raises DataError naming the file that is missing or damaged, and where no image has a crop.
+    Images whose objects are not all known are left out: to the detector they would be background.
+    Raises DataError naming the file that is missing or damaged, where the split has no truth, and
+    where no image has a crop.
     """
     scenes = open_dataset(dataset, split)
+    _require_truth(scenes, dataset / split)
     shards = _divide(scenes, library)
     frame_wh = _frame_size(scenes[0].images[0], options.frame_px)
     digest = _hash_cache(scenes, library, options, frame_wh)
@@ -116,6 +119,27 @@ def ensure_cache(dataset: Path, split: str, library: ObjectLibrary, options: Cac
     return folder
 
 
+def _require_truth(scenes: Sequence[BopScene], split: Path) -> None:
+    """Raise DataError where nothing can be cut because nobody says where the objects are."""
+    images = [image for scene in scenes for image in scene.images]
+    lacking = "scene_gt_info.json" if any(image.truths for image in images) else "scene_gt.json"
+    if not any(image.truths and _is_labelled(image) for image in images):
+        raise DataError(
+            f"{split} has {len(images)} images, and for none of them it is known where its objects "
+            f"are; expected entries in {lacking} of each scene, such as "
+            f"{scenes[0].folder / lacking}. Download the data set again, or train on a split with "
+            "truth."
+        )
+
+
+def _is_labelled(image: BopImage) -> bool:
+    """Whether it is known where every object of the image is, if it has any at all."""
+    return image.truth_known and all(
+        truth.bbox_xyxy_px is not None or truth.visible_fraction is not None
+        for truth in image.truths
+    )
+
+
 def _frame_size(image: BopImage, width: int) -> tuple[int, int]:
     """Size of the detector's frames: as wide as asked for, in the shape of the first image."""
     rows, columns = load_rgb(image.rgb_path).shape[:2]
@@ -138,7 +162,8 @@ def _hash_cache(
             digest.update(f"{scene.scene_id} {path.name} ".encode() + path.read_bytes())
         for image in scene.images:
             size = image.rgb_path.stat().st_size if image.rgb_path.exists() else -1
-            digest.update(f"{image.rgb_path.name} {size} ".encode())
+            left_out = "" if _is_labelled(image) else "left out "
+            digest.update(f"{image.rgb_path.name} {size} {left_out}".encode())
     return digest.hexdigest()
 
 
@@ -175,13 +200,13 @@ def _divide(scenes: Sequence[BopScene], library: ObjectLibrary) -> list[list[_Na
 
 
 def _name_objects(scenes: Sequence[BopScene], library: ObjectLibrary) -> list[list[_Named]]:
-    """Images of each scene that has some, with the names of the library's objects."""
+    """Labelled images of each scene that has some, with the names of the library's objects."""
     named = []
     for scene in scenes:
         ids = {truth.obj_id for image in scene.images for truth in image.truths}
         names = {obj_id: scene.name_of(obj_id) for obj_id in ids}
         names = {obj_id: name for obj_id, name in names.items() if name in library.objects}
-        named.append([(image, names) for image in scene.images])
+        named.append([(image, names) for image in scene.images if _is_labelled(image)])
     if not any(names for images in named for _, names in images):
         known = sorted({s.name_of(t.obj_id) for s in scenes for i in s.images for t in i.truths})
         raise DataError(
@@ -300,7 +325,9 @@ def _cut(
     if frame.depth_m is not None:
         metres = np.asarray(crop.warp(frame.depth_m, nearest=True), np.float32)
         metres = np.nan_to_num(metres, nan=0.0, posinf=0.0, neginf=0.0)
-        depth = np.clip(np.rint(metres / DEPTH_STEP_M), 0, 65535).astype(np.uint16)
+        steps = np.rint(metres / DEPTH_STEP_M)
+        # beyond 6.5 m there is no number for it, and a wrong one is worse than none
+        depth = np.where((steps > 0) & (steps <= 65535), steps, 0).astype(np.uint16)
     return {
         "rgb": crop.warp(frame.rgb),
         "depth": depth,

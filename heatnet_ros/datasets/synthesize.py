@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import shutil
 import zlib
@@ -20,7 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from heatnet_ros.config import build_config, load_yaml
+from heatnet_ros.config import build_config, check_number, check_range, load_yaml
 from heatnet_ros.datasets.bop import LINEMOD_NAMES, object_id
 from heatnet_ros.datasets.bop_writer import SceneWriter, WrittenObject, write_models
 from heatnet_ros.datasets.provenance import describe_sources, record_sources
@@ -33,11 +34,18 @@ from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.progress import Progress
 from heatnet_ros.rendering.decimate import decimate
 from heatnet_ros.rendering.rasterizer import Rasterizer, Rendering
-from heatnet_ros.rendering.scene import Scene, SceneSettings, build_table_scene, random_camera
+from heatnet_ros.rendering.scene import (
+    ROOM_HALF_SIZE_M,
+    Scene,
+    SceneSettings,
+    build_table_scene,
+    random_camera,
+)
 from heatnet_ros.rendering.sensor import apply_color_sensor, apply_depth_sensor
 from heatnet_ros.types import FloatArray
 
 BYTES_PER_IMAGE = 330_000
+MAX_SIDE_PX = 16384  # OpenGL draws nothing larger
 RENDERERS = ("raster", "path")
 
 
@@ -70,20 +78,20 @@ class SyntheticConfig:
     def __post_init__(self) -> None:
         if self.renderer not in RENDERERS:
             raise ConfigError(f"renderer: expected raster or path, got '{self.renderer}'.")
-        if len(self.camera) != 6 or min(self.images, self.images_per_scene) < 1:
+        _check_camera(self.camera)
+        if min(self.images, self.images_per_scene) < 1:
             raise ConfigError(
-                "camera: expected fx, fy, cx, cy, width, height; images and images_per_scene at "
-                f"least 1; got {self.camera}, {self.images}, {self.images_per_scene}."
+                "images and images_per_scene: expected at least 1, got "
+                f"{self.images}, {self.images_per_scene}."
             )
         if self.seed < 0 or min(self.cameras_per_layout, self.samples) < 1:
             raise ConfigError(
                 "seed: expected 0 or more, cameras_per_layout and samples 1 or more; got "
                 f"{self.seed}, {self.cameras_per_layout}, {self.samples}."
             )
-        if not 1 <= self.jpeg_quality[0] <= self.jpeg_quality[-1] <= 100:
-            raise ConfigError(
-                f"jpeg_quality: expected a range within 1 to 100, got {self.jpeg_quality}."
-            )
+        check_range("jpeg_quality", self.jpeg_quality, 1, 100, whole=True)
+        check_number("sensor", self.sensor, 0)
+        check_number("max_faces", self.max_faces, 0, whole=True)
 
     @property
     def K(self) -> FloatArray:
@@ -95,6 +103,19 @@ class SyntheticConfig:
     def size_wh(self) -> tuple[int, int]:
         """Width and height of the images."""
         return int(self.camera[4]), int(self.camera[5])
+
+
+def _check_camera(camera: Any) -> None:
+    """Raise ConfigError unless a camera of six numbers can take a picture."""
+    names = ("fx", "fy", "cx", "cy", "width", "height")
+    if len(camera) != len(names):
+        raise ConfigError(f"camera: expected {', '.join(names)}, got {camera!r}.")
+    for name, value in zip(names[:4], camera[:4], strict=True):
+        check_number(f"camera: {name}", value, 1 if name in ("fx", "fy") else -math.inf)
+    for name, value in zip(names[4:], camera[4:], strict=True):
+        # a file may say 640.0
+        side = int(value) if isinstance(value, float) and value.is_integer() else value
+        check_number(f"camera: {name}", side, 1, MAX_SIDE_PX, whole=True)
 
 
 def load_synthetic_config(path: Path) -> SyntheticConfig:
@@ -290,6 +311,9 @@ def synthesize(config: SyntheticConfig, out: Path, split: str, workers: int) -> 
 def _settings(config: SyntheticConfig) -> dict[str, Any]:
     """The settings that shape an image; files count by their content, not by their names."""
     settings = dataclasses.asdict(config)
+    room_half_size_m = config.settings.room_half_size_m
+    if room_half_size_m > ROOM_HALF_SIZE_M:  # it follows from the others, but once it did not
+        settings["settings"]["room_half_size_m"] = room_half_size_m
     unused = ["images", "objects_file", "clutter", "clutter_unit"]
     unused += ["samples", "variant"] if config.renderer == "raster" else []
     return {key: value for key, value in settings.items() if key not in unused}

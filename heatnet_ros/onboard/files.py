@@ -65,11 +65,6 @@ def choose_views(options: Options, objects: Sequence[CheckedObject]) -> Views:
             f"least {SMALLEST_PX}: poses will be poor there (--distance, or a camera of more "
             "pixels)"
         )
-    if abs(camera[4] / camera[5] - 4 / 3) > 0.02:
-        remarks.append(
-            f"the camera's images are {camera[4]:.0f}x{camera[5]:.0f}; the detector is trained on "
-            "them squeezed to 4:3 and may do worse than the evaluation's number on other cameras"
-        )
     elevation = like.elevation_deg if like else (18.0, 75.0)
     return Views(tuple(camera), distance, elevation, tuple(remarks))
 

@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 from heatnet_ros.errors import ConfigError, EngineError
 from heatnet_ros.geometry import se3
 from heatnet_ros.mesh import Mesh
-from heatnet_ros.rendering.rasterizer import (
-    FAR_M,
-    FLOOR_Z_M,
-    NEAR_M,
-    ROOM_HALF_SIZE_M,
-    Rendering,
-)
+from heatnet_ros.rendering.rasterizer import NEAR_M, Rendering, far_of
 from heatnet_ros.rendering.scene import Placed, Scene
 from heatnet_ros.types import DepthF32, FloatArray, ImageU8
 
@@ -139,12 +133,13 @@ class PathTracer:
         stretch = np.diag([-1.0, -K[1, 1] / K[0, 0], 1.0, 1.0])  # Mitsuba: x left, y up
         T_mi_world = stretch @ se3.invert(T_world_camera)
         sky = {"type": "rgb", "value": np.asarray(scene.ambient, float).tolist()}
+        independent = {"type": "independent", "sample_count": self.samples}
         # without jitter the only sample of a pixel is its centre
         centre = {"type": "stratified", "sample_count": 1, "jitter": False}
         description: dict[str, Any] = {
             "type": "scene",
-            "picture": self._sensor(K, {"type": "independent", "sample_count": self.samples}),
-            "centres": self._sensor(K, centre),
+            "picture": self._sensor(K, independent, far_of(scene)),
+            "centres": self._sensor(K, centre, far_of(scene)),
             "sky": {"type": "constant", "radiance": sky},
         }
         for surface in _surfaces(scene):
@@ -153,7 +148,7 @@ class PathTracer:
         depth_m, instance_ids = self._first_hits(built)
         return Radiance(self._shade(built, seed), depth_m, instance_ids)
 
-    def _sensor(self, K: FloatArray, sampler: dict[str, Any]) -> dict[str, Any]:
+    def _sensor(self, K: FloatArray, sampler: dict[str, Any], far_m: float) -> dict[str, Any]:
         width, height = self.size_wh
         film = {"type": "hdrfilm", "width": width, "height": height, "rfilter": {"type": "box"}}
         film |= {"pixel_format": "rgb", "component_format": "float32"}
@@ -167,7 +162,7 @@ class PathTracer:
             "principal_point_offset_x": float(0.5 - (K[0, 2] + 0.5) / width),
             "principal_point_offset_y": float(0.5 - (K[1, 2] + 0.5) / height),
             "near_clip": NEAR_M,
-            "far_clip": FAR_M,
+            "far_clip": far_m,
             "film": film,
         }
 
@@ -286,8 +281,9 @@ def _surfaces(scene: Scene) -> list[_Surface]:
     ]
     surfaces += _room(scene)
     for i, (direction, color) in enumerate(scene.lights):
-        radius = LAMP_DISTANCE_M * float(np.exp(rng.uniform(*np.log(LAMP_SIZE_RANGE))))
-        surfaces.append(_lamp(f"lamp_{i}", direction, color, radius))
+        distance_m = LAMP_DISTANCE_M * scene.scale
+        radius = distance_m * float(np.exp(rng.uniform(*np.log(LAMP_SIZE_RANGE))))
+        surfaces.append(_lamp(f"lamp_{i}", direction, color, distance_m, radius))
     return surfaces
 
 
@@ -306,11 +302,12 @@ def _gloss(placed: Placed, rng: np.random.Generator) -> tuple[float, float, floa
 def _room(scene: Scene) -> list[_Surface]:
     """Table, floor and walls; there is no ceiling, the sky's light comes in from above."""
     x, y, z = np.eye(3)
-    wide, half = ROOM_HALF_SIZE_M, scene.table_half_size_m
-    middle_z, tall = (WALL_TOP_M + FLOOR_Z_M) / 2, (WALL_TOP_M - FLOOR_Z_M) / 2
+    wide, half = scene.room_half_size_m, scene.table_half_size_m
+    top_z, floor_z = WALL_TOP_M * scene.scale, scene.floor_z_m
+    middle_z, tall = (top_z + floor_z) / 2, (top_z - floor_z) / 2
     table = _quad(0 * z, half * x, half * y, scene.table_texture, half / 0.45)
     quads = {"table": table}
-    quads["floor"] = _quad(FLOOR_Z_M * z, wide * x, wide * y, scene.room_texture, 3.0)
+    quads["floor"] = _quad(floor_z * z, wide * x, wide * y, scene.room_texture, 3.0)
     for i, (normal, side) in enumerate(((x, y), (-x, -y), (y, -x), (-y, x))):
         middle = middle_z * z - wide * normal
         quads[f"wall_{i}"] = _quad(middle, wide * side, tall * z, scene.room_texture, 3.0)
@@ -334,7 +331,9 @@ def _quad(
     )
 
 
-def _lamp(name: str, direction: FloatArray, color: FloatArray, radius: float) -> _Surface:
+def _lamp(
+    name: str, direction: FloatArray, color: FloatArray, distance_m: float, radius: float
+) -> _Surface:
     """A disc that lights the table's middle as the scene's light does, but from near by.
 
     The rasteriser's diffuse shading is colour * albedo * cos, so the irradiance is pi * colour.
@@ -345,13 +344,13 @@ def _lamp(name: str, direction: FloatArray, color: FloatArray, radius: float) ->
     angles = np.linspace(0, 2 * np.pi, 17)[:-1, None]
     # seen from the table counterclockwise: its face is the side that shines
     rim = np.cos(angles) * side + np.sin(angles) * np.cross(side, toward)
-    vertices = np.vstack([[[0.0, 0, 0]], rim]) * radius + LAMP_DISTANCE_M * toward
+    vertices = np.vstack([[[0.0, 0, 0]], rim]) * radius + distance_m * toward
     corners = np.arange(16)
     faces = np.stack([0 * corners, corners + 1, (corners + 1) % 16 + 1], 1).astype(np.int32)
     black = np.zeros((17, 3), np.uint8)
     mesh = Mesh(vertices, faces, np.tile(-toward, (17, 1)), black)
     area = 8 * np.sin(np.pi / 8) * radius**2
-    return _Surface(name, mesh, np.eye(4), emission=color * np.pi * LAMP_DISTANCE_M**2 / area)
+    return _Surface(name, mesh, np.eye(4), emission=color * np.pi * distance_m**2 / area)
 
 
 def _to_linear(srgb: NDArray[np.uint8], gain: FloatArray) -> ImageF32:

@@ -23,8 +23,6 @@ from heatnet_ros.types import DepthF32, FloatArray, ImageU8
 
 NEAR_M, FAR_M = 0.05, 20.0
 LARGEST_SILHOUETTE = 64  # in images: larger ones are of things that touch the camera
-ROOM_HALF_SIZE_M = 2.5
-FLOOR_Z_M = -0.75
 
 _LAYOUT = ("3f 3f 3f 2f", "in_position", "in_normal", "in_color", "in_uv")
 _IMAGE_UNIT, _CONTACT_UNIT, _SHADOW_UNIT = 0, 1, 2
@@ -102,7 +100,7 @@ class Rasterizer:
         self._gl.clear(0.0, 0.0, 0.0)
         T_camera_world = se3.invert(T_world_camera)
         self._write("T_camera_world", T_camera_world.T)
-        clip = _clip_matrix(K, (0, 0), self.size_wh)
+        clip = _clip_matrix(K, (0, 0), self.size_wh, far_of(scene))
         self._write("T_clip_world", (clip @ T_camera_world).T)
         self._write("eye", T_world_camera[:3, 3])
         # near things first: what they hide is then never shaded
@@ -175,13 +173,14 @@ class Rasterizer:
         standing = scene.objects + scene.distractors
         if self._contact is not None:
             self._contact.release()
-        contact = contact_shadow(standing)
+        contact_half_m = CONTACT_HALF_M * scene.scale
+        contact = contact_shadow(standing, contact_half_m)
         self._contact = self._gl.texture(contact.shape[::-1], 1, contact.tobytes(), alignment=1)
         self._contact.repeat_x = self._contact.repeat_y = False
         self._contact.use(_CONTACT_UNIT)
         self._program["contact"] = _CONTACT_UNIT
-        self._program["contact_half_m"] = CONTACT_HALF_M
-        T_light_world = light_projection(scene.lights[0, 0])
+        self._program["contact_half_m"] = contact_half_m
+        T_light_world = light_projection(scene.lights[0, 0], scene.scale)
         self._shadow_target.use()
         self._shadow_target.clear(depth=1.0)
         self._depth_program["z_row"].write(np.zeros(4, "f4").tobytes())
@@ -214,7 +213,8 @@ class Rasterizer:
         self._program["gloss"] = (0.0, 1.0)
         self._program["id"] = 0.0
         self._program["textured"] = 1.0
-        table, room = _table(scene.table_half_size_m), _quads(ROOM_HALF_SIZE_M, FLOOR_Z_M)
+        table = _table(scene.table_half_size_m)
+        room = _quads(scene.room_half_size_m, scene.floor_z_m)
         for texture, quads in ((scene.table_texture, table), (scene.room_texture, room)):
             self._program["table"] = float(quads is table)
             self._texture(texture).use(_IMAGE_UNIT)
@@ -270,7 +270,14 @@ def _distance(placed: Placed, T_world_camera: FloatArray) -> float:
     return float(np.linalg.norm(placed.T_world_object[:3, 3] - T_world_camera[:3, 3]))
 
 
-def _clip_matrix(K: FloatArray, corner_xy: tuple[int, int], size_wh: tuple[int, int]) -> FloatArray:
+def far_of(scene: Scene) -> float:
+    """How far a camera in the scene's room sees: into the opposite corner at least."""
+    return max(FAR_M, 3.5 * scene.room_half_size_m)
+
+
+def _clip_matrix(
+    K: FloatArray, corner_xy: tuple[int, int], size_wh: tuple[int, int], far_m: float = FAR_M
+) -> FloatArray:
     """OpenGL's projection (4x4) for a window of ``size_wh`` whose first pixel is ``corner_xy``."""
     (width, height), (x0, y0) = size_wh, corner_xy
     clip = np.zeros((4, 4))
@@ -278,8 +285,8 @@ def _clip_matrix(K: FloatArray, corner_xy: tuple[int, int], size_wh: tuple[int, 
     clip[0, 0], clip[0, 2] = 2 * K[0, 0] / width, (2 * (K[0, 2] - x0) + 1) / width - 1
     # OpenGL's rows go up; reading upwards from row 0 gives the image the right way round
     clip[1, 1], clip[1, 2] = 2 * K[1, 1] / height, (2 * (K[1, 2] - y0) + 1) / height - 1
-    clip[2, 2] = (FAR_M + NEAR_M) / (FAR_M - NEAR_M)
-    clip[2, 3] = -2 * FAR_M * NEAR_M / (FAR_M - NEAR_M)
+    clip[2, 2] = (far_m + NEAR_M) / (far_m - NEAR_M)
+    clip[2, 3] = -2 * far_m * NEAR_M / (far_m - NEAR_M)
     clip[3, 2] = 1.0
     return clip
 

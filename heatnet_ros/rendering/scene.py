@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from heatnet_ros.config import check_number, check_range
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.geometry import se3
 from heatnet_ros.mesh import Mesh
@@ -16,6 +17,12 @@ from heatnet_ros.rendering.textures import random_texture
 from heatnet_ros.types import FloatArray, ImageU8
 
 POSES = ("upright", "resting", "any")
+# nearer than the renderers' near plane nothing is drawn
+DISTANCE_RANGE_M = (0.05, 10.0)
+DISTRACTOR_SPREAD = 1.6  # of the objects': they stand around them too
+# the smallest room; a larger one has everything in proportion, see ``Scene.scale``
+ROOM_HALF_SIZE_M = 2.5
+FLOOR_Z_M = -0.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +41,8 @@ class Placed:
 class Scene:
     """Objects on a table in a room. World: z up, table at z = 0, metres.
 
-    lights: Lx2x3, direction towards the light and its colour. ambient: RGB.
+    lights: Lx2x3, direction towards the light and its colour. ambient: RGB. room_half_size_m: from
+    the table's middle to the walls.
     """
 
     objects: tuple[Placed, ...]
@@ -44,6 +52,17 @@ class Scene:
     table_half_size_m: float
     lights: FloatArray
     ambient: FloatArray
+    room_half_size_m: float = ROOM_HALF_SIZE_M
+
+    @property
+    def scale(self) -> float:
+        """Size of this room over that of the smallest: of its walls, floor, lamps and shadows."""
+        return self.room_half_size_m / ROOM_HALF_SIZE_M
+
+    @property
+    def floor_z_m(self) -> float:
+        """Height of the floor, below the table's."""
+        return FLOOR_Z_M * self.scale
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,28 @@ class SceneSettings:
     def __post_init__(self) -> None:
         if self.poses not in POSES:
             raise ConfigError(f"poses: expected one of {', '.join(POSES)}, got '{self.poses}'.")
+        check_range("objects", self.objects, 0, whole=True)
+        check_range("distractors", self.distractors, 0, whole=True)
+        check_range("distance_m", self.distance_m, *DISTANCE_RANGE_M)
+        # from below there is only the table to see, and straight from above no way is up
+        check_range("elevation_deg", self.elevation_deg, 0, 89)
+        check_range("light_range", self.light_range, 0)
+        for key in ("spread_m", "gap", "aim_m"):
+            check_number(key, getattr(self, key), 0)
+        check_number("roll_deg", self.roll_deg, 0, 180)
+        check_number("color_jitter", self.color_jitter, 0, 1)
+
+    @property
+    def room_half_size_m(self) -> float:
+        """A room that holds every camera, lamps behind it, and all that stands on the table.
+
+        A camera outside would see the wall's back only. 2.5 m is enough up to 2 m of distance.
+        """
+        far_m = self.distance_m[1]
+        # lamps hang at 0.88 of the half size, so 1.15 keeps them behind the farthest camera
+        reach_m = 1.15 * (far_m + 1.5 * self.aim_m)
+        around_m = 1.2 * DISTRACTOR_SPREAD * self.spread_m
+        return max(ROOM_HALF_SIZE_M, 1.2 * far_m, reach_m, around_m)
 
 
 def build_table_scene(
@@ -98,7 +139,7 @@ def build_table_scene(
     for _ in range(int(rng.integers(settings.distractors[0], settings.distractors[1] + 1))):
         known = clutter and rng.random() < 0.6
         mesh = clutter[int(rng.integers(len(clutter)))] if known else random_primitive(rng)
-        T = _stand_on_table(mesh, rng, taken, settings.spread_m * 1.6, settings.gap)
+        T = _stand_on_table(mesh, rng, taken, settings.spread_m * DISTRACTOR_SPREAD, settings.gap)
         if T is not None:
             distractors.append(_placed("", mesh, T, rng, 0.3))
     return Scene(
@@ -106,10 +147,21 @@ def build_table_scene(
         distractors=tuple(distractors),
         table_texture=random_texture(rng),
         room_texture=random_texture(rng),
-        table_half_size_m=float(rng.uniform(0.4, 1.2)),
+        table_half_size_m=_table_half_size(float(rng.uniform(0.4, 1.2)), settings),
         lights=_random_lights(rng, settings.light_range),
         ambient=rng.uniform(0.25, 0.5) * (1 + rng.uniform(-0.06, 0.06, 3)),
+        room_half_size_m=settings.room_half_size_m,
     )
+
+
+def _table_half_size(drawn_m: float, settings: SceneSettings) -> float:
+    """In a larger room the table grows too, so that what is spread wider still stands on it."""
+    room_m = settings.room_half_size_m
+    if room_m <= ROOM_HALF_SIZE_M:
+        return drawn_m
+    # 0.4, the smallest drawn, becomes where the last distractor may stand
+    around = DISTRACTOR_SPREAD * settings.spread_m / 0.4
+    return min(drawn_m * max(room_m / ROOM_HALF_SIZE_M, around), 0.9 * room_m)
 
 
 def _stand_on_table(

@@ -16,19 +16,23 @@ CONTACT_PX = 192
 CONTACT_HALF_M = 1.0
 
 
-def light_projection(direction: FloatArray) -> FloatArray:
-    """4x4: world to the clip space of a parallel light, whose rays come from ``direction``."""
+def light_projection(direction: FloatArray, scale: float = 1.0) -> FloatArray:
+    """4x4: world to the clip space of a parallel light, whose rays come from ``direction``.
+
+    scale: of the room, and so of what stands on the table.
+    """
     z = direction / np.linalg.norm(direction)
     x = np.cross(z, [0.0, 1.0, 0.0] if abs(z[1]) < 0.9 else [1.0, 0.0, 0.0])
     x /= np.linalg.norm(x)
     T = np.eye(4)
-    T[:3, :3] = np.stack([x / SHADOW_HALF_M, np.cross(z, x) / SHADOW_HALF_M, -z / SHADOW_RANGE_M])
+    half_m, range_m = SHADOW_HALF_M * scale, SHADOW_RANGE_M * scale
+    T[:3, :3] = np.stack([x / half_m, np.cross(z, x) / half_m, -z / range_m])
     return T
 
 
-def contact_shadow(standing: Sequence[Placed]) -> ImageU8:
-    """Share of light, 255 for all, on the table within ``CONTACT_HALF_M`` of its middle."""
-    ticks = ((np.arange(CONTACT_PX) + 0.5) / CONTACT_PX * 2 - 1) * CONTACT_HALF_M
+def contact_shadow(standing: Sequence[Placed], half_m: float = CONTACT_HALF_M) -> ImageU8:
+    """Share of light, 255 for all, on the table within ``half_m`` of its middle."""
+    ticks = ((np.arange(CONTACT_PX) + 0.5) / CONTACT_PX * 2 - 1) * half_m
     light = np.ones((CONTACT_PX, CONTACT_PX), np.float32)
     for placed in standing:
         low, high = placed.mesh.bounds_m

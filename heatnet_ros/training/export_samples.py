@@ -80,6 +80,7 @@ def real_crops(
     wanted = [
         (image, names.index(name), truth.bbox_xyxy_px)
         for image, scene in _images(images)
+        if image.depth_path is not None or not config.rgbd
         for truth in image.truths
         if (name := scene.name_of(truth.obj_id)) in names
         and truth.bbox_xyxy_px is not None

@@ -31,7 +31,7 @@ from heatnet_ros.training.ranks import Place, choose_precision, joined, keep_fre
 from heatnet_ros.training.run_config import Config, RunConfig, add_run_arguments, read_config
 from heatnet_ros.training.run_log import RunLog
 from heatnet_ros.training.schedule import learning_rate_at
-from heatnet_ros.training.weights import Average, restore, save
+from heatnet_ros.training.weights import Average, holds_samples, restore, save
 
 SCORED_ON_THE_WAY = 256
 
@@ -46,7 +46,7 @@ class Task:
     the run's autocast, so what needs float32 must ask for it. score: number of held-out samples,
     0 for all -> text or names and numbers; called under the run's autocast with the net on the
     run's device. state: entries of the checkpoint that describe the network and the objects that it
-    knows; a run continues only where they are the same. clip: largest norm of the gradient.
+    knows; a run continues only where they and its settings are the same.
     rate_at: progress 0..1 -> learning rate, instead of the training file's schedule.
     """
 
@@ -56,7 +56,6 @@ class Task:
     loss_of: Callable[[Any], torch.Tensor]
     score: Callable[[int], str | Mapping[str, Any]]
     state: dict[str, Any]
-    clip: float
     rate_at: Callable[[float], float] | None = None
 
 
@@ -103,8 +102,11 @@ def _train(run: _Run) -> None:
         if done >= 1:
             break
     if log is not None:
-        run.save(checkpoint)
-        run.save(run.out / "final.pt", resumable=False)
+        final = run.out / "final.pt"
+        # a finished run called again stays as it was, with the command and commit that trained it
+        if not holds_samples(final, run.seen):
+            run.save(checkpoint)
+            run.save(final, resumable=False)
         log.score(run.seen, run.score(0))
         log.close()
     run.place.wait()
@@ -123,7 +125,7 @@ class _Run:
         make_folder(out, "Give the run another --out.")
         self.seen, self.before_s = restore(
             out / "checkpoint.pt", task.state, self.net, self.optimizer, self.scaler, self.average,
-            config.objects_file,
+            config,
         )  # fmt: skip
         if not self.seen and config.init:
             start_from(self.net, config.init, config.init_depth)
@@ -159,7 +161,8 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.task.clip)
+        if self.config.clip:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.average.update(self.net)

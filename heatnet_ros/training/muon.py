@@ -19,7 +19,9 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
 MOMENTUM = 0.95
 RATE_RATIO = 10.0  # Muon's rate over AdamW's
-DECAY = 0.01  # times Muon's rate
+# Muon's weight decay over AdamW's, each times its own rate: 0.01 at the default of 1e-4. Orthogonal
+# steps are as long for every weight, only decay bounds how far they add up.
+DECAY_RATIO = 100.0
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
@@ -40,7 +42,8 @@ def orthogonalize(matrix: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for weights of four dimensions, AdamW for all others.
 
-    learning_rate: AdamW's; Muon's is ``RATE_RATIO`` times it, so one schedule serves both. dtype:
+    learning_rate: AdamW's; Muon's is ``RATE_RATIO`` times it, so one schedule serves both.
+    weight_decay: AdamW's; Muon's is ``DECAY_RATIO`` times it, so 0 switches both off. dtype:
     arithmetic of the iterations, bfloat16 where the machine computes in it.
     """
 
@@ -80,7 +83,7 @@ class Muon(torch.optim.Optimizer):
         direction = orthogonalize(looking_ahead, self._dtype)
         rows, columns = direction.shape
         rate = RATE_RATIO * group["lr"]
-        weight.mul_(1 - rate * DECAY)
+        weight.mul_(1 - rate * (DECAY_RATIO * group["weight_decay"]))
         weight.add_(direction.reshape(weight.shape), alpha=-rate * max(1.0, rows / columns) ** 0.5)
 
     def _step_adam(self, weight: Tensor, group: dict[str, Any]) -> None:

@@ -35,7 +35,8 @@ def prepare_data(config: Config, place: Place) -> Config:
         _make_shards(folders, config)
     place.wait()
     # the others find everything made
-    return replace(config, data=str(_make_shards(folders, config)))
+    given = config.data_given or config.data
+    return replace(config, data=str(_make_shards(folders, config)), data_given=given)
 
 
 def choose_cache_px(config: Config) -> int:

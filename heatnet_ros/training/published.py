@@ -1,6 +1,8 @@
-"""The training files of HeatNet's Tables 2 to 4, one per cell: config/train/published/*.yaml.
+"""The files of HeatNet's Tables 2 to 4: a training file per cell, parameter files to evaluate.
 
-``python -m heatnet_ros.training.published`` writes them again; never edit them by hand.
+``python -m heatnet_ros.training.published`` writes config/train/published/*.yaml and
+config/pose_published_*.yaml again; never edit them by hand. The head of a training file has all
+commands from the data set to the cell's number.
 
 From the paper: YOLOv10m; RGB and RGB-D networks of one ResNet-18 per stream; 50 keypoints, FPS or
 CPS; 256 pixel crops around the detector's boxes; targets with sigma 2.0; focal loss; Adam with
@@ -16,8 +18,22 @@ detector.
 
 Left open by both, or different here: no augmentation of the crops; crops stay square instead of
 being stretched; symmetric objects are shown in their canonical pose; each object has a last
-convolution of its own; float32; seed 0. The detector starts from random weights: COCO's come as a
-file that runs code when it is read, which this package refuses.
+convolution of its own; float32; seed 0; no clipping of gradients (the detector's at 10, as
+ultralytics does). The decoder and the focal loss are ours: the notebooks have three convolutions
+and bilinear upsampling, their RGB-D streams stop at ResNet's layer3 and meet once, and their loss
+has soft positives (weighted by the target) with alpha 2 and gamma 4, where ours is CenterNet's.
+The detector starts from random weights: COCO's come as a file that runs code when it is read,
+which this package refuses.
+
+Table 3's schedules were probably others than those generated here, which run their whole course:
+the notebooks give OneCycle and polynomial decay len(loader) steps an epoch and then step them once
+an epoch. So OneCycle went 30 of some 21,000 steps, its rate staying near the first one (5e-5), and
+the polynomial hardly decayed. Also, torch's OneCycleLR cycles Adam's beta1 (0.95 to 0.85 and back)
+unless told not to; here it stays 0.9.
+
+Evaluated as published: a heatmap's highest pixel, all keypoints, PnP from them alone (depth is the
+RGB-D network's input and nothing else), no refiner, no gate. Different here: RANSAC's threshold is
+6 pixels of the crop, in the notebooks 4 of the image; mAP counts boxes of a score above 0.25.
 """
 
 from __future__ import annotations
@@ -30,10 +46,12 @@ from typing import Any
 
 import yaml
 
-from heatnet_ros.files import write_whole
+from heatnet_ros.files import make_folder, write_whole
 from heatnet_ros.training.augment import AugmentConfig
 
-FOLDER = Path("config/train/published")
+CONFIG = Path("config")
+TRAINING = Path("train/published")  # in the folder of the configuration
+FOLDER = CONFIG / TRAINING
 DATASET = "data/Linemod_preprocessed"
 IMAGENET = "data/resnet18-f37072fd.pth"
 # where `download lm --out data` puts them: objects get LINEMOD's names from the folder lm
@@ -62,6 +80,21 @@ def library_of(sampling: str) -> str:
     return f"config/objects/linemod_{sampling}.yaml"
 
 
+def variant_of(rgbd: bool, sampling: str = "fps") -> str:
+    """What tells parameter files and model folders apart: ``rgb``, ``rgb_cps`` or ``rgbd``."""
+    return ("rgbd" if rgbd else "rgb") + ("_cps" if sampling == "cps" else "")
+
+
+def model_of(variant: str) -> str:
+    """The model folder of a variant: each of its cells is exported to it, then evaluated."""
+    return f"models/published_{variant}"
+
+
+def params_of(variant: str) -> str:
+    """Name of a variant's parameter file, in the folder of the configuration."""
+    return f"pose_published_{variant}.yaml"
+
+
 def detector_file() -> dict[str, Any]:
     """YOLOv10m (section 3.3)."""
     return {
@@ -73,6 +106,7 @@ def detector_file() -> dict[str, Any]:
         "frame_px": 640,
         "epochs": 50.0,
         "batch": 16,
+        "clip": 10.0,
         "validation_shards": 1,
         "workers": 4,
     }
@@ -99,6 +133,7 @@ def heatnet_file(
         "batch": 16,
         "optimizer": "adam",
         "weight_decay": 0.0,
+        "clip": 0.0,
         **SCHEDULES[schedule],
         "precision": "fp32",
         "init": IMAGENET,
@@ -106,6 +141,46 @@ def heatnet_file(
         "workers": 4,
         "augment": off,
     }
+
+
+def params_file(rgbd: bool, sampling: str = "fps") -> dict[str, Any]:
+    """The pipeline as published: the node's own solve, refiner and gate are out of the way.
+
+    The gate's limits are the ends of their ranges: every pose counts, right or wrong.
+    """
+    return {
+        "objects_file": library_of(sampling),
+        "engine": {"precision": "fp32"},
+        "detector": {"model": DETECTOR},
+        "estimator": {
+            "model": model_of(variant_of(rgbd, sampling)),
+            "decode": "argmax",
+            "min_confidence": 0.0,
+            "use_depth": False,
+        },
+        "refiner": {"name": "none"},
+        "gate": {
+            "min_inliers": 4,
+            "max_reprojection_px": 64.0,
+            "max_depth_error": 10.0,
+            "min_score": 0.0,
+        },
+    }
+
+
+def list_params() -> dict[str, str]:
+    """File name -> text of every parameter file."""
+    head = (
+        "# HeatNet as published: for the commands in config/train/published/*.yaml, not for a "
+        "robot (no gate).\n"
+        "# Written by `python -m heatnet_ros.training.published`.\n"
+    )
+    files = {}
+    for rgbd, sampling in ((False, "fps"), (False, "cps"), (True, "fps")):
+        content = {"/**": {"ros__parameters": params_file(rgbd, sampling)}}
+        text = head + yaml.safe_dump(content, sort_keys=False)
+        files[params_of(variant_of(rgbd, sampling))] = text
+    return files
 
 
 def list_cells() -> dict[str, tuple[str, dict[str, Any]]]:
@@ -142,15 +217,13 @@ def list_cells() -> dict[str, tuple[str, dict[str, Any]]]:
 
 def format_cell(name: str, reported: str, values: dict[str, Any]) -> str:
     """The text of a training file: what it reproduces, how, and its keys."""
-    is_detector = values["network"] == "yolo"
     sampling = "cps" if "_cps" in values["objects_file"] else "fps"
     lines = [
         f"HeatNet as published. {reported}.",
         "Written by `python -m heatnet_ros.training.published`, which says what the paper leaves",
-        "open and what was chosen; edit `data` at most. Run it with",
-        f"  python -m heatnet_ros train --config {FOLDER}/{name}.yaml --out runs/{name}",
+        "open and what was chosen; edit `data` at most.",
         f"It needs {DATASET}, or BOP's edition with every image (then write data: data/lm",
-        "below), LINEMOD's CAD models and their object library. From BOP:",
+        "below, and --dataset data/lm), LINEMOD's CAD models and their object library. From BOP:",
         "  python -m heatnet_ros download lm --parts base,models,test_all --out data",
         f"brings images and models; `--parts models` alone brings {MODELS}. The library:",
         f"  python -m heatnet_ros keypoints {MODELS}/obj_0000{{{NUMBERS}}}.ply \\",
@@ -158,15 +231,40 @@ def format_cell(name: str, reported: str, values: dict[str, Any]) -> str:
         f"      --bop-models-info {MODELS}/models_info.json \\",
         f"      --name linemod_{sampling} --out {values['objects_file']}",
     ]
-    if is_detector:
-        lines.append(f"Then: python -m heatnet_ros export --run runs/{name} --out {DETECTOR}")
-    else:
-        lines += [
-            f"the detector in {DETECTOR} (from table2_yolov10m), and torchvision's ImageNet",
-            f"weights in {IMAGENET} (https://download.pytorch.org/models/{Path(IMAGENET).name}).",
+    lines += _run_lines(name, sampling, values)
+    return "".join(f"# {line}\n" for line in lines) + yaml.safe_dump(values, sort_keys=False)
+
+
+def _run_lines(name: str, sampling: str, values: dict[str, Any]) -> list[str]:
+    """The head's commands from the training to the cell's number."""
+    train = f"  python -m heatnet_ros train --config {FOLDER}/{name}.yaml --out runs/{name}"
+    export = f"  python -m heatnet_ros export --run runs/{name} --weights fp32 --out"
+    if values["network"] == "yolo":
+        return [
+            "Then:",
+            train,
+            f"{export} {DETECTOR}",
+            "evaluate runs both networks, so export table2_rgb_fps before; its first table has the",
+            "mAP of boxes scored above 0.25:",
+            *_evaluate_lines(name, variant_of(False)),
         ]
-    head = "".join(f"# {line}\n" for line in lines)
-    return head + yaml.safe_dump(values, sort_keys=False)
+    variant = variant_of(values["rgbd"], sampling)
+    return [
+        f"And the detector in {DETECTOR} (from table2_yolov10m), and torchvision's ImageNet",
+        f"weights in {IMAGENET} (https://download.pytorch.org/models/{Path(IMAGENET).name}).",
+        "Then (the cell's number is the mean of ADD(-S) 0.1d in evaluate's first table):",
+        train,
+        f"{export} {model_of(variant)}",
+        *_evaluate_lines(name, variant),
+    ]
+
+
+def _evaluate_lines(name: str, variant: str) -> list[str]:
+    split = "test-10" if name.startswith("table4") else "val-18"
+    return [
+        f"  python -m heatnet_ros evaluate --dataset {DATASET} --split {split} \\",
+        f"      --params {CONFIG}/{params_of(variant)} --json runs/{name}/evaluation.json",
+    ]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -174,11 +272,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=FOLDER, help=f"folder to write ({FOLDER})")
+    parser.add_argument(
+        "--out", type=Path, default=CONFIG, help=f"folder of the configuration ({CONFIG})"
+    )
     args = parser.parse_args(arguments)
-    for name, (reported, values) in list_cells().items():
-        write_whole(args.out / f"{name}.yaml", format_cell(name, reported, values))
-    print(f"{len(list_cells())} files in {args.out}")
+    cells = {
+        str(TRAINING / f"{name}.yaml"): format_cell(name, reported, values)
+        for name, (reported, values) in list_cells().items()
+    }
+    files = cells | list_params()
+    for name, text in files.items():
+        make_folder((args.out / name).parent, "Give another --out.")
+        write_whole(args.out / name, text)
+    print(f"{len(files)} files in {args.out}")
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,12 @@ from heatnet_ros.training.schedule import SCHEDULES
 
 # the key that says which trainer a file is for; it is no option of either
 NETWORK_KEY = "network"
+# how long, where and how closely watched a run trains, and what it started from: these may change
+# when it is continued, what it learns is the same
+_FREE_KEYS = frozenset(
+    {"samples", "epochs", "minutes", "workers", "device", "checkpoint_s", "score_s", "tensorboard",
+     "init", "data_given"}
+)  # fmt: skip
 
 Config = TypeVar("Config", bound="RunConfig")
 
@@ -31,6 +38,7 @@ class RunConfig:
     data: str = option(
         "", "A data set (BOP, Linemod_preprocessed) or a folder of shards; in the file also a list"
     )
+    data_given: str = option("", "Set by `train`: `data` as the file has it, before its shards")
     split: str = option("train", "Which part of the data set")
     detector: str = option("", "Model folder whose boxes crop the data set; '' takes true boxes")
     cache_px: int = option(
@@ -44,7 +52,12 @@ class RunConfig:
     batch: int = option(64, "Samples of a step, over all processes together", low=1)
     optimizer: str = option("adamw", "Optimiser", choices=("adam", "adamw", "muon"))
     learning_rate: float = option(2e-3, "Highest learning rate", low=0.0)
-    weight_decay: float = option(1e-4, "Weight decay", low=0.0)
+    weight_decay: float = option(
+        1e-4, "Weight decay; of convolutions under muon 100 times this", low=0.0
+    )
+    clip: float = option(
+        5.0, "Largest norm of the gradient, longer ones are shortened to it; 0: off", low=0.0
+    )
     schedule: str = option("cosine", "Curve of the learning rate", choices=SCHEDULES)
     warmup: float = option(0.05, "Part of the run in which the rate rises", low=0.0, high=1.0)
     start_div: float = option(25.0, "onecycle: first rate = learning_rate / start_div", low=1.0)
@@ -79,6 +92,25 @@ class RunConfig:
                 "'samples' instead."
             )
         return max(1, round(self.epochs * size))
+
+
+def list_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What two configs of one run, as mappings, differ in: 'key (was A, is B)'.
+
+    Keys that may change when a run is continued are left out, and keys that only one of them has:
+    a checkpoint may be older than the key. ``data`` is the same where the training file has the
+    same folder, whatever shards were cut from it.
+    """
+    same_data = old.get("data_given") and old.get("data_given") == new.get("data_given")
+    free = _FREE_KEYS | {"data"} if same_data else _FREE_KEYS
+    changes = []
+    for key in (key for key in new if key in old and key not in free):
+        before, now = old[key], new[key]
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            changes += [f"{key}.{change}" for change in list_changes(before, now)]
+        elif before != now:
+            changes.append(f"{key} (was {before!r}, is {now!r})")
+    return changes
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

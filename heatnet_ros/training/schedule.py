@@ -2,7 +2,8 @@
 
 Progress, not steps: a run that is bounded by minutes, by samples or by both has one curve.
 ``none``, ``onecycle`` and ``polynomial`` are those of the paper (4.1.2); in torch's terms
-``OneCycleLR`` and ``PolynomialLR(power=2)``, stepped after every batch.
+``OneCycleLR(cycle_momentum=False)`` and ``PolynomialLR(power=2)``, stepped after every batch; the
+authors' notebooks step them once an epoch (see ``published.py``).
 """
 
 from __future__ import annotations

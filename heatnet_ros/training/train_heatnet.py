@@ -25,7 +25,6 @@ from heatnet_ros.training.heatnet import PRESETS, HeatNet, HeatNetConfig, normal
 from heatnet_ros.training.run_config import RunConfig
 from heatnet_ros.training.trained_objects import describe_objects
 
-CLIP = 5.0
 _PRESET_KEYS = (
     "width", "crop_px", "decoder", "decoder_fine", "activation", "loss", "sigma", "stem",
     "lateral_place",
@@ -103,7 +102,6 @@ def build_task(config: TrainConfig) -> loop.Task:
             "network": dataclasses.asdict(net.config),
             **describe_objects(library, keypoints=True),
         },
-        clip=CLIP,
     )
 
 

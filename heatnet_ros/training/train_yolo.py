@@ -33,7 +33,6 @@ from heatnet_ros.training.trained_objects import describe_objects
 from heatnet_ros.training.yolo import DeployedYolo, build_yolo, to_float
 
 UPDATES = 100
-CLIP = 10.0
 SCORE_THRESHOLD, SCORE_IOU = 0.4, 0.7
 
 
@@ -44,7 +43,12 @@ class YoloTrainConfig(RunConfig):
     size: str = option("n", "Size of YOLOv10", choices=("n", "s", "m", "b", "l", "x"))
     samples: int = option(60_000, "Frames to see in all", low=1)
     batch: int = option(16, "Frames of a step, over all processes together", low=1)
-    weight_decay: float = option(5e-4, "Weight decay", low=0.0)
+    weight_decay: float = option(
+        5e-4, "Weight decay; of convolutions under muon 100 times this", low=0.0
+    )
+    clip: float = option(  # ultralytics' own trainer has 10 as well
+        10.0, "Largest norm of the gradient, longer ones are shortened to it; 0: off", low=0.0
+    )
     hue: float = option(0.02, "Largest change of hue, as a part of the circle", low=0.0, high=0.5)
     flip: float = option(
         0.5,
@@ -92,7 +96,6 @@ def build_task(config: YoloTrainConfig) -> loop.Task:
             "input_hw": list(input_size(data)),
             **describe_objects(library, keypoints=False),
         },
-        clip=CLIP,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.files import not_written, writing_whole
 from heatnet_ros.training.checkpoint import load_checkpoint
+from heatnet_ros.training.run_config import RunConfig, list_changes
 from heatnet_ros.training.trained_objects import check_trained_objects
 
 Optimizing = tuple[torch.optim.Optimizer, torch.amp.GradScaler]
@@ -93,24 +95,25 @@ def restore(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     average: Average,
-    objects_file: str = "",
+    config: RunConfig,
 ) -> tuple[int, float]:
     """(samples seen, seconds spent) of the checkpoint that was loaded, zeros without one.
 
-    description: entries that must be the checkpoint's own. objects_file: the run's object library,
-    for messages. Raises ConfigError when the folder holds a run of another network, ModelError when
-    the file is damaged or the network was trained for other objects.
+    description: entries that must be the checkpoint's own. Raises ConfigError when the folder holds
+    a run of another network or with other settings, ModelError when the file is damaged or the
+    network was trained for other objects.
     """
     if not path.exists():
         return 0, 0.0
     state = load_checkpoint(path, ("net", "optimizer", "seen"))
-    check_trained_objects(state, description, path, objects_file)
+    check_trained_objects(state, description, path, config.objects_file)
     for key, value in description.items():
         if state.get(key) != value:
             raise ConfigError(
                 f"{path} is of another network: its '{key}' is {state.get(key)}, this run's is "
                 f"{value}. Give another --out, or the training file of that run."
             )
+    _check_settings(path, state.get("config", {}), config)
     try:
         net.load_state_dict(state.get("raw_net", state["net"]))
         optimizer.load_state_dict(state["optimizer"])
@@ -125,6 +128,21 @@ def restore(
         _restore_average(average, state)
     print(f"continuing after {state['seen']} samples", flush=True)
     return int(state["seen"]), float(state.get("seconds", 0.0))
+
+
+def _check_settings(path: Path, before: Mapping[str, Any], config: RunConfig) -> None:
+    """Raise ConfigError where a run would go on with other settings than it began with."""
+    changes = list_changes(before, dataclasses.asdict(config))
+    if changes:
+        raise ConfigError(
+            f"{path} is of a run with other settings: {'; '.join(changes)}. Continued, it would be "
+            "neither of the two: give another --out, or the old values."
+        )
+
+
+def holds_samples(path: Path, seen: int) -> bool:
+    """Whether ``path`` is a checkpoint of a run after ``seen`` samples."""
+    return path.exists() and load_checkpoint(path, ("seen",))["seen"] == seen
 
 
 def _restore_average(average: Average, state: dict[str, Any]) -> None:

@@ -55,6 +55,9 @@ def test_what_is_in_the_way_is_said(tmp_path: Path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(DataError, match=r"file/x cannot be written: .*\. Give another --out"):
         write_whole(tmp_path / "file" / "x", b"", "Give another --out.")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError, match=r"folder cannot be written: Is a directory"):
+        write_whole(tmp_path / "folder", "text")
     with pytest.raises(DataError, match=r"file/x cannot be made: Not a directory\. Make room"):
         make_folder(tmp_path / "file" / "x")
 

@@ -1,8 +1,11 @@
 """The training files of the paper's tables: the commands in their heads, typed in."""
 
+import argparse
+import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,14 +17,18 @@ import pytest
 import yaml
 from fakes import MESHES
 
+from heatnet_ros.__main__ import build_parser
+from heatnet_ros.config import GateConfig
 from heatnet_ros.datasets.bop import LINEMOD_NAMES
 from heatnet_ros.datasets.crop_cache import CacheOptions, ensure_cache
 from heatnet_ros.datasets.shards import load_shards
 from heatnet_ros.mesh import Mesh, write_ply
 from heatnet_ros.objects import load_objects
+from heatnet_ros.params_file import load_params
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "config" / "train" / "published").glob("*.yaml"))
+PARAMS = sorted((ROOT / "config").glob("pose_published_*.yaml"))
 LM = ROOT.parent / "shared" / "data" / "lm" / "models"
 # LINEMOD without bowl and cup, as the paper has it
 NUMBERS = (1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15)
@@ -33,6 +40,15 @@ def keypoints_command(path: Path) -> str:
     start = next(i for i, line in enumerate(head) if "-m heatnet_ros keypoints" in line)
     end = next(i for i in range(start, len(head)) if not head[i].endswith("\\"))
     return "\n".join(head[start : end + 1])
+
+
+def parsed_commands(path: Path) -> dict[str, argparse.Namespace]:
+    """Name -> arguments of every command in the file's head, read by the command's own parser."""
+    head = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
+    text = "\n".join(head).replace("\\\n", " ")
+    lines = re.findall(r"^ +python -m heatnet_ros (.*)$", text, re.MULTILINE)
+    words = [shlex.split(line) for line in lines]
+    return {command: build_parser(command).parse_args([command, *rest]) for command, *rest in words}
 
 
 def type_in(command: str, folder: Path) -> None:
@@ -95,6 +111,35 @@ def workspace(tmp_path: Path) -> Path:
         write_linemod(folder, number)
         write_bop(tmp_path / "data" / "lm" / "test" / f"{number:06d}", folder)
     return tmp_path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_heads_commands_lead_from_the_data_to_the_cells_number(path: Path):
+    values, commands = yaml.safe_load(path.read_text()), parsed_commands(path)
+    assert list(commands) == ["download", "keypoints", "train", "export", "evaluate"]
+    train, export, evaluate = (commands[name] for name in ("train", "export", "evaluate"))
+    assert ROOT / train.config == path and train.out == export.run
+    assert str(evaluate.dataset) == values["data"]
+    # what was held out of train-72, or the test images: never an image that was trained on
+    assert values["split"] == "train-72"
+    assert evaluate.split == ("test-10" if path.stem.startswith("table4") else "val-18")
+    config = load_params(ROOT / evaluate.params)
+    assert config.objects_file == str(commands["keypoints"].out) == values["objects_file"]
+    is_detector = values["network"] == "yolo"
+    role = config.detector if is_detector else config.estimator
+    assert role.model == str(export.out)
+    assert values.get("detector", config.detector.model) == config.detector.model
+
+
+@pytest.mark.parametrize("path", PARAMS, ids=lambda path: path.stem)
+def test_the_papers_poses_are_scored_without_what_the_node_adds(path: Path):
+    config = load_params(path)
+    assert not config.estimator.use_depth and config.refiner.name == "none"
+    assert config.estimator.decode == "argmax" and config.engine.precision == "fp32"
+    ranges = {field.name: field.metadata for field in dataclasses.fields(GateConfig)}
+    for name, value in vars(config.gate).items():
+        end = "low" if name.startswith("min") else "high"
+        assert value == ranges[name][end], name
 
 
 @pytest.mark.parametrize("sampling", ["fps", "cps"])

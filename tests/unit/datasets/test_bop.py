@@ -103,15 +103,53 @@ def test_coloured_depth_is_refused(scene_folder: Path):
 
 
 def test_scene_without_truth(scene_folder: Path):
+    """BOP keeps the truth of some test splits secret: then no scene of them has it."""
     (scene_folder / "scene_gt.json").unlink()
     scene = bop.load_scene(scene_folder)
     assert not scene.has_truth
-    assert scene.images[0].truths == ()
-
-
-def test_truth_without_visibility(scene_folder: Path):
+    assert (scene.images[0].truths, scene.images[0].truth_known) == ((), False)
     (scene_folder / "scene_gt_info.json").unlink()
-    assert bop.load_scene(scene_folder).images[0].truths[0].visible_fraction is None
+    (scene,) = bop.load_split(scene_folder.parent)
+    assert not scene.has_truth
+
+
+def test_an_image_without_objects_is_not_one_without_truth(scene_folder: Path):
+    for name in ("scene_gt.json", "scene_gt_info.json"):
+        change(scene_folder / name, lambda c: c.update({"2": []}))
+        change(scene_folder / name, lambda c: c.pop("10"))
+    empty, unknown = bop.load_scene(scene_folder).images
+    assert empty.truths == unknown.truths == ()
+    assert (empty.truth_known, unknown.truth_known) == (True, False)
+
+
+def test_truth_without_visibility_is_noted(scene_folder: Path, capsys):
+    (scene_folder / "scene_gt_info.json").unlink()
+    (scene,) = bop.load_split(scene_folder.parent)
+    assert scene.images[0].truths[0].visible_fraction is None
+    assert f"{scene_folder.parent} has no scene_gt_info.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["scene_gt.json", "scene_gt_info.json"])
+def test_a_scene_that_lost_its_truth_among_others_is_named(tmp_path: Path, name: str):
+    split = tmp_path / "parts" / "train"
+    for scene in ("000000", "000001", "000002"):
+        write_scene(split / scene)
+    (split / "000001" / name).unlink()
+    with pytest.raises(DataError, match=rf"000001/{name} is missing: 1 of the 3 scenes.*in none"):
+        bop.load_split(split)
+
+
+def test_missing_depth_is_counted_and_said_once(tmp_path: Path, capsys):
+    for scene in ("000000", "000001"):
+        write_scene(tmp_path / "parts" / "train" / scene)
+    for _ in range(2):
+        bop.load_split(tmp_path / "parts" / "train")
+    said = capsys.readouterr().err
+    assert said.count("note: 2 of the 4 images") == 1
+    for path in tmp_path.rglob("depth/*"):
+        path.unlink()
+    bop.load_split(tmp_path / "parts" / "train")  # colour only
+    assert capsys.readouterr().err == ""
 
 
 def test_missing_and_damaged_json_are_named(scene_folder: Path):
@@ -132,6 +170,7 @@ def test_missing_and_damaged_json_are_named(scene_folder: Path):
         ("scene_gt.json", lambda c: c["2"][0].pop("cam_t_m2c"), r"entry 2: .*cam_t_m2c"),
         ("scene_gt.json", lambda c: c["2"][0].update(cam_R_m2c=[2, 0, 0] * 3), "not orthonormal"),
         ("scene_gt_info.json", lambda c: c["2"].pop(), r"image 2 has 1 entries.* has 2"),
+        ("scene_gt_info.json", lambda c: c.pop("10"), r"image 10 has 0 entries.* has 1"),
     ],
 )
 def test_wrong_entries_name_file_and_entry(scene_folder: Path, name: str, edit, message: str):
@@ -292,24 +331,40 @@ def test_masks_one_for_each_truth(scene_folder: Path):
     seen = np.zeros((16, 20), bool)
     seen[4:10, 3:8] = True
     (scene_folder / "mask_visib").mkdir()
-    path = scene_folder / "mask_visib" / "000002_000001.png"
-    cv2.imwrite(str(path), seen.astype(np.uint8) * 255)
+    path = scene_folder / "mask_visib" / "000002_000000.png"
+    second = scene_folder / "mask_visib" / "000010_000000.png"
+    for name in (path, second):
+        cv2.imwrite(str(name), seen.astype(np.uint8) * 255)
     image, other = bop.load_scene(scene_folder).images
-    assert image.mask_visib_paths == (None, path)
-    assert other.mask_visib_paths == (None,)
-    mask = image.load_mask(1, (16, 20))
+    # what is hidden altogether needs none
+    assert image.mask_visib_paths == (path, None)
+    assert other.mask_visib_paths == (second,)
+    mask = image.load_mask(0, (16, 20))
     assert mask.dtype == np.bool_
     np.testing.assert_array_equal(mask, seen)
-    with pytest.raises(DataError, match=r"image 2 has no visible mask of its object 0.*000002_00"):
-        image.load_mask(0)
+    with pytest.raises(DataError, match=r"image 2 has no visible mask of its object 1.*000002_00"):
+        image.load_mask(1)
     with pytest.raises(DataError, match=r"is 20x16, the colour image is 40x30"):
-        image.load_mask(1, (30, 40))
+        image.load_mask(0, (30, 40))
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(DataError, match=r"000002_000001\.png cannot be decoded"):
-        image.load_mask(1)
+    with pytest.raises(DataError, match=r"000002_000000\.png cannot be decoded"):
+        image.load_mask(0)
     path.unlink()
-    with pytest.raises(DataError, match=r"000002_000001\.png does not exist"):
-        image.load_mask(1)
+    with pytest.raises(DataError, match=r"000002_000000\.png does not exist"):
+        image.load_mask(0)
+
+
+def test_a_missing_mask_among_others_is_named(scene_folder: Path):
+    (scene_folder / "mask_visib").mkdir()
+    mask = np.full((16, 20), 255, np.uint8)
+    cv2.imwrite(str(scene_folder / "mask_visib" / "000010_000000.png"), mask)
+    with pytest.raises(
+        DataError, match=r"000002_000000\.png is missing: .* lacks 1 of the 2 masks"
+    ):
+        bop.load_scene(scene_folder)
+    # parts of a data set keep the annotations of images that they do not have
+    (scene_folder / "rgb" / "000002.png").unlink()
+    assert len(bop.load_scene(scene_folder).images) == 2
 
 
 def test_grey_images_and_tif_are_found(scene_folder: Path):

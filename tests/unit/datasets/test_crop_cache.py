@@ -1,5 +1,6 @@
 """Cached crops: labels fit the pictures, damaged data is named, options have their own cache."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -9,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from fakes import LIBRARY, SIZE_HW, World, pose
 
-from heatnet_ros.datasets import synthesize
+from heatnet_ros.datasets import crop_cache, synthesize
 from heatnet_ros.datasets.bop import BopImage, BopScene, ObjectTruth
 from heatnet_ros.datasets.crop_cache import (
     DEPTH_STEP_M,
@@ -219,6 +221,45 @@ def test_a_missing_image_is_named_and_no_shard_is_written(dataset, tmp_path):
     assert list(ensure_cache(copy, "train", load_objects(DEMO), CacheOptions()).iterdir())
 
 
+@pytest.mark.parametrize("name", ["scene_gt.json", "scene_gt_info.json", "mask_visib/*"])
+def test_a_missing_file_of_truth_is_named_and_no_shard_is_written(dataset, tmp_path, name):
+    copy = tmp_path / "parts"
+    shutil.copytree(dataset, copy, ignore=shutil.ignore_patterns("crops"))
+    victim = next((copy / "train/000001").glob(name))
+    victim.unlink()
+    with pytest.raises(DataError, match=rf"000001/.*{victim.name} is missing"):
+        ensure_cache(copy, "train", load_objects(DEMO), CacheOptions())
+    assert not list(copy.rglob("shard_*"))
+
+
+@pytest.mark.parametrize("name", ["scene_gt.json", "scene_gt_info.json"])
+def test_a_split_without_truth_is_not_cut(dataset, tmp_path, name):
+    copy = tmp_path / "parts"
+    shutil.copytree(dataset, copy, ignore=shutil.ignore_patterns("crops"))
+    for path in copy.rglob(name):
+        path.unlink()
+    with pytest.raises(DataError, match=rf"has 6 images, and for none.*000000/{name}"):
+        ensure_cache(copy, "train", load_objects(DEMO), CacheOptions())
+    assert not list(copy.rglob("shard_*"))
+
+
+def test_only_images_whose_objects_are_known_are_background(dataset, cache, tmp_path):
+    """An image without objects is background; one that the truth does not mention may be full."""
+    copy = tmp_path / "parts"
+    shutil.copytree(dataset, copy, ignore=shutil.ignore_patterns("crops"))
+    for name in ("scene_gt.json", "scene_gt_info.json"):
+        path = copy / "train/000000" / name
+        content = json.loads(path.read_text()) | {"0": []}
+        del content["1"]
+        path.write_text(json.dumps(content))
+    folder = ensure_cache(copy, "train", load_objects(DEMO), CacheOptions())
+    assert folder.name != cache.name
+    (left,), (all_,) = folder.glob("*.npz"), cache.glob("*.npz")
+    assert (len(map_shard(left)["frames"]), len(map_shard(all_)["frames"])) == (5, 6)
+    # the empty image is there, and has no box
+    assert len(np.unique(map_shard(left)["boxes"][:, 0])) == 4
+
+
 def test_the_wrong_library_is_refused(dataset):
     linemod = load_objects(find_resource("config/objects/linemod.yaml", "Object library"))
     with pytest.raises(DataError, match=r"None of the data set's objects \(bracket, .*is in"):
@@ -256,3 +297,16 @@ def test_rows_of_several_shards_are_numbered_through(tmp_path):
     assert seen == [0, 10, 20, 1, 11, 2, 12, 22, 32]
     with pytest.raises(DataError, match="No shards"):
         load_shards(Path(tmp_path / "nowhere"), ("rgb",))
+
+
+def test_depth_that_has_no_number_is_unknown():
+    world = World(("wedge", pose(0, 0, 0.7)))
+    frame = world.frame()
+    depth_m = np.full(SIZE_HW, 7.0, np.float32)  # 16 bits of 0.1 mm end at 6.5535 m
+    depth_m[:, :300], depth_m[:, 300:310] = 6.5, np.nan
+    frame = dataclasses.replace(frame, depth_m=depth_m)
+    (box,) = (d.bbox_xyxy_px for d in world.detections())
+    crop = crop_cache._cut(
+        frame, np.ones(SIZE_HW, bool), world.truth[0][1], box, LIBRARY["wedge"], CacheOptions()
+    )
+    assert set(np.unique(crop["depth"])) == {0, 65000}

@@ -199,6 +199,21 @@ def test_scenes_that_nobody_noted_the_making_of_are_left_alone(tmp_path):
     assert [path.name for path in (tmp_path / "train").iterdir()] == ["000000"]
 
 
+def test_the_larger_room_of_far_cameras_is_noted(tmp_path):
+    """Pictures from 3 m that were made when all rooms had 5 m do not mix with today's."""
+    far = dataclasses.replace(small_config().settings, distance_m=(3.0, 6.0))
+    config = small_config(images=1, settings=far)
+    synthesize.synthesize(config, tmp_path, "train", 1)
+    note = tmp_path / "train.made_from.json"
+    content = json.loads(note.read_text())
+    assert content.pop("settings.room_half_size_m") == far.room_half_size_m > 6
+    note.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"settings.room_half_size_m \(unset there, 7"):
+        synthesize.synthesize(config, tmp_path, "train", 1)
+    synthesize.synthesize(small_config(images=1), tmp_path / "near", "train", 1)
+    assert "room" not in (tmp_path / "near/train.made_from.json").read_text()
+
+
 def test_path_traced_scenes_are_the_rasterised_ones_in_another_light(tmp_path):
     pytest.importorskip("mitsuba_oidn", reason="the extra 'pathtrace' is not installed")
     small = small_config(camera=(75.0, 75.0, 39.5, 29.5, 80, 60), samples=2, images=4)
@@ -276,12 +291,60 @@ def test_what_cannot_be_made_is_said(tmp_path):
     ("options", "told"),
     [
         (("--seed", "-1"), "seed: expected 0 or more"),
-        (("--images", "0"), "images and images_per_scene at least 1"),
+        (("--images", "0"), "images and images_per_scene: expected at least 1, got 0"),
     ],
 )
 def test_impossible_numbers_are_refused(tmp_path, options, told):
     with pytest.raises(ConfigError, match=told):
         synthesize.read_config(command(tmp_path, *options))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("settings: {objects: [5, 3]}", r"objects: .*smaller one first.*got \(5, 3\)"),
+        ("settings: {objects: [1.5, 3]}", r"objects: .*each a whole number of 0 or more"),
+        ("settings: {objects: [3]}", r"objects: expected two values.*got \(3,\)"),
+        ("settings: {distractors: [-1, 3]}", "distractors: .*0 or more"),
+        ("settings: {distance_m: [1.2, 0.4]}", r"distance_m: .*got \(1.2, 0.4\)"),
+        ("settings: {distance_m: [0, 1]}", "distance_m: .*from 0.05 to 10"),
+        ("settings: {distance_m: [1, 11]}", "distance_m: .*from 0.05 to 10"),
+        ("settings: {distance_m: [near, far]}", r"distance_m: .*got \('near', 'far'\)"),
+        ("settings: {elevation_deg: [-20, 40]}", "elevation_deg: .*from 0 to 89"),
+        ("settings: {elevation_deg: [20, 90]}", "elevation_deg: .*from 0 to 89"),
+        ("settings: {light_range: [1, .nan]}", r"light_range: .*got \(1, nan\)"),
+        ("settings: {spread_m: -0.2}", "spread_m: expected a number of 0 or more, got -0.2"),
+        ("settings: {spread_m: .inf}", "spread_m: expected a number of 0 or more, got inf"),
+        ("settings: {gap: -1}", "gap: expected a number of 0 or more, got -1"),
+        ("settings: {aim_m: -0.1}", "aim_m: expected a number of 0 or more"),
+        ("settings: {roll_deg: 200}", "roll_deg: expected a number from 0 to 180, got 200"),
+        ("settings: {color_jitter: 1.5}", "color_jitter: expected a number from 0 to 1"),
+        ("camera: [600, 600, 320, 240, 0, 0]", "camera: width: expected a whole .*got 0"),
+        ("camera: [600, 600, 320, 240, 640, 480.5]", r"camera: height: .*got 480\.5"),
+        ("camera: [-600, 600, 320, 240, 640, 480]", "camera: fx: .*of 1 or more, got -600"),
+        ("camera: [600, 600, wide, 240, 640, 480]", "camera: cx: expected a number, got 'wide'"),
+        ("camera: [600, 320, 240, 640, 480]", "camera: expected fx, fy, cx, cy, width, height"),
+        ("jpeg_quality: [90]", "jpeg_quality: expected two values"),
+        ("jpeg_quality: [90, 80]", "jpeg_quality: .*from 1 to 100"),
+        ("sensor: -1", "sensor: expected a number of 0 or more"),
+        ("max_faces: -1", "max_faces: expected a whole number of 0 or more"),
+    ],
+)
+def test_impossible_numbers_of_a_scene_file_are_refused(tmp_path, text, told):
+    path = tmp_path / "scenes.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        synthesize.load_synthetic_config(path)
+
+
+def test_numbers_at_their_limits_are_taken(tmp_path):
+    path = tmp_path / "scenes.yaml"
+    path.write_text(
+        "camera: [600, 600, -5, 240.5, 640.0, 480]\n"
+        "settings: {objects: [2, 2], distractors: [0, 0], distance_m: [1, 1], spread_m: 0}\n"
+    )
+    config = synthesize.load_synthetic_config(path)
+    assert config.size_wh == (640, 480) and config.settings.distance_m == (1, 1)
 
 
 def test_no_workers_and_no_cameras_are_refused(tmp_path):

@@ -8,7 +8,6 @@ import yaml
 
 from heatnet_ros.config import build_config, load_yaml
 from heatnet_ros.datasets.synthesize import load_synthetic_config
-from heatnet_ros.errors import DataError
 from heatnet_ros.onboard.budget import Wishes, make_fixed_plan, make_plan, rough_rates
 from heatnet_ros.onboard.check import ONE_COLOR, CheckedObject
 from heatnet_ros.onboard.files import (
@@ -18,7 +17,6 @@ from heatnet_ros.onboard.files import (
     training_content,
     write_params_file,
     write_scenes_file,
-    write_text,
     write_training_file,
 )
 from heatnet_ros.onboard.options import Places, add_arguments, read_options
@@ -124,13 +122,3 @@ def test_the_parameter_file_is_the_nodes(tmp_path):
     assert config.detector.model == str(places.model("yolo"))
     assert config.estimator.model == str(places.model("heatnet"))
     assert list(yaml.safe_load(places.params.read_text())) == ["/**"]
-
-
-def test_text_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "sub" / "file"
-    write_text(path, "one")
-    write_text(path, "two")
-    assert [p.name for p in path.parent.iterdir()] == ["file"]
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(DataError, match="cannot be written"):
-        write_text(tmp_path / "folder", "text")

@@ -11,8 +11,9 @@ from heatnet_ros.geometry import se3
 from heatnet_ros.mesh import Mesh
 from heatnet_ros.rendering.pathtracer import MEAN_GREY_RANGE, WALL_TOP_M, PathTracer, develop
 from heatnet_ros.rendering.primitives import random_primitive
-from heatnet_ros.rendering.rasterizer import ROOM_HALF_SIZE_M, Rasterizer
+from heatnet_ros.rendering.rasterizer import Rasterizer
 from heatnet_ros.rendering.scene import (
+    ROOM_HALF_SIZE_M,
     Placed,
     Scene,
     SceneSettings,
@@ -74,6 +75,30 @@ def test_pixels_depth_and_ids_are_the_rasterisers(tracer):
     # half a pixel of shift would change thousands of depths: the agreement above is subpixel
     shifted = np.abs(image.depth_m[:, 1:] - expected.depth_m[:, :-1])
     assert np.mean(shifted < 1e-4) < 0.5
+
+
+def test_far_cameras_see_what_the_rasteriser_shows(tracer):
+    """The room and its lamps grow with the distance: none of them comes between."""
+    try:
+        rasterizer = Rasterizer(SIZE_WH)
+    except EngineError as error:
+        pytest.skip(f"off-screen OpenGL cannot be had here: {error}")
+    settings = SceneSettings(objects=(1, 1), distractors=(0, 1), distance_m=(3.0, 6.0))
+    large = square(0.5)
+    standing = Mesh(large.vertices_m[:, [0, 2, 1]], large.faces, large.normals, large.colors)
+    rng = np.random.default_rng(1)
+    with rasterizer:
+        for _ in range(6):
+            scene = build_table_scene({"large": standing}, rng, settings)
+            T_world_camera = random_camera(rng, settings)
+            expected = rasterizer.render(scene, K, T_world_camera)
+            built = tracer.trace(scene, K, T_world_camera)
+            same = built.instance_ids == expected.instance_ids
+            assert np.any(expected.instance_ids == 1) and same.mean() > 0.998
+            walls = same & (expected.instance_ids == 0) & (expected.depth_m > 0)
+            near = np.abs(built.depth_m - expected.depth_m)[walls] < 1e-3
+            assert near.mean() > 0.9  # the same walls; only the rasteriser has a ceiling
+            assert built.radiance[expected.instance_ids == 1].mean() > 0.01
 
 
 @pytest.mark.parametrize("shift_m", [0.0, 0.0037])

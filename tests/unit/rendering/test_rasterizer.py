@@ -9,6 +9,8 @@ from heatnet_ros.mesh import Mesh
 from heatnet_ros.rendering.primitives import random_primitive
 from heatnet_ros.rendering.rasterizer import Rasterizer
 from heatnet_ros.rendering.scene import (
+    FLOOR_Z_M,
+    ROOM_HALF_SIZE_M,
     Placed,
     Scene,
     SceneSettings,
@@ -165,6 +167,38 @@ def test_same_seed_same_picture_and_objects_do_not_overlap(rasterizer):
         for b in standing[:i]:
             gap = np.linalg.norm(a.T_world_object[:2, 3] - b.T_world_object[:2, 3])
             assert gap > sum(np.ptp(m.mesh.bounds_m[:, :2], axis=0).max() / 2 for m in (a, b)) * 0.9
+
+
+def one_metre(seed: int) -> Mesh:
+    mesh = random_primitive(np.random.default_rng(seed))
+    grown = mesh.vertices_m / np.linalg.norm(np.ptp(mesh.bounds_m, axis=0))
+    return Mesh(grown, mesh.faces, mesh.normals, mesh.colors)
+
+
+@pytest.mark.parametrize("distance_m", [(3.0, 6.0), (8.0, 9.9)])
+def test_far_cameras_stand_in_the_room_and_see_the_object(rasterizer, distance_m):
+    settings = SceneSettings(objects=(1, 1), spread_m=1.7, aim_m=0.7, distance_m=distance_m)
+    rng, seen = np.random.default_rng(2), 0
+    for i in range(30):
+        scene = build_table_scene({"large": one_metre(i)}, rng, settings)
+        T_world_camera = random_camera(rng, settings)
+        assert np.abs(T_world_camera[:2, 3]).max() < scene.room_half_size_m
+        image = rasterizer.render(scene, K, T_world_camera)
+        assert np.all(image.depth_m > 0)  # closed, and nothing is beyond the far plane
+        seen += bool(np.any(image.instance_ids == 1))
+        for placed in scene.objects + scene.distractors:
+            assert np.abs(placed.T_world_object[:2, 3]).max() < scene.table_half_size_m
+    assert seen >= 28  # the others lie outside the image
+
+
+def test_rooms_grow_with_the_distance_only():
+    near = SceneSettings(distance_m=(0.5, 2.0))
+    assert near.room_half_size_m == ROOM_HALF_SIZE_M
+    scene = build_table_scene({"a": one_metre(0)}, np.random.default_rng(0), near)
+    assert (scene.scale, scene.floor_z_m) == (1.0, FLOOR_Z_M)
+    assert SceneSettings(distance_m=(3.0, 6.0)).room_half_size_m >= 1.2 * 6.0
+    assert SceneSettings(distance_m=(3.0, 6.0), aim_m=1.0).room_half_size_m > 8.0
+    assert SceneSettings(spread_m=3.0).room_half_size_m > 1.6 * 3.0
 
 
 def test_look_at_is_an_optical_frame():

@@ -64,7 +64,7 @@ def build_task(config: SmallConfig) -> loop.Task:
 
     return loop.Task(
         net=net, make_batch=make_batch, size=SIZE, loss_of=loss_of, score=score,
-        state={"network": {"hidden": config.hidden}}, clip=5.0,
+        state={"network": {"hidden": config.hidden}},
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import small_task  # noqa: E402
 
 from heatnet_ros.errors import ConfigError, DataError, ModelError  # noqa: E402
 from heatnet_ros.training import loop  # noqa: E402
+from heatnet_ros.training.run_config import list_changes  # noqa: E402
 from heatnet_ros.training.weights import Average  # noqa: E402
 
 pytestmark = pytest.mark.train
@@ -69,7 +70,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_weights(tmp_path):
     assert 0 < reached < 640
     with (killed / "log.jsonl").open("a") as file:
         file.write('{"seen": 639, "loss": 7}\n{"seen": 6')  # written after the checkpoint, cut off
-    found = small_task.train(killed, ema=0.9, workers=1)
+    found = small_task.train(killed, ema=0.9, workers=1, pause_s=0.03)
     assert found["seen"] == wanted["seen"] == 640
     assert same_weights(found, wanted)
     seen = [entry["seen"] for entry in log_of(killed)]
@@ -120,7 +121,7 @@ def test_minutes_end_a_run_and_count_across_interruptions(tmp_path):
     final = small_task.train(tmp_path, samples=10**9, minutes=1 / 60, pause_s=0.002)
     assert 1.0 <= time.monotonic() - began < 20
     assert 16 <= final["seen"] < 10**9 and final["seconds"] >= 1.0
-    again = small_task.train(tmp_path, samples=10**9, minutes=1 / 60)
+    again = small_task.train(tmp_path, samples=10**9, minutes=1 / 60, pause_s=0.002)
     assert again["seen"] == final["seen"]
 
 
@@ -157,6 +158,16 @@ def test_a_full_disk_is_an_error_and_the_checkpoint_before_stays_whole(tmp_path)
     assert same_weights(found, small_task.train(tmp_path / "whole", samples=128, **options))
 
 
+def test_a_long_gradient_is_shortened_unless_clip_is_off(tmp_path):
+    lengths = {}
+    for clip in (0.0, 1e-3):
+        config = small_task.SmallConfig(samples=16, clip=clip)
+        task = small_task.build_task(config)
+        loop.run(task, config, tmp_path / str(clip))
+        lengths[clip] = float(torch.stack([p.grad.norm() for p in task.net.parameters()]).norm())
+    assert lengths[0.0] > 0.1 and lengths[1e-3] == pytest.approx(1e-3, rel=1e-2)
+
+
 def test_a_loss_that_is_no_number_stops_before_the_checkpoint(tmp_path):
     with pytest.raises(ModelError, match=r"diverged.*Lower learning_rate"):
         small_task.train(tmp_path, spoil_at=64, checkpoint_s=0.0)
@@ -169,6 +180,54 @@ def test_a_folder_with_another_network_is_refused(tmp_path):
     small_task.train(tmp_path, samples=16)
     with pytest.raises(ConfigError, match=r"another network: its 'network' is .*24.*Give another"):
         small_task.train(tmp_path, samples=32, hidden=25)
+
+
+def test_a_run_is_not_continued_with_other_settings(tmp_path):
+    small_task.train(tmp_path, samples=16, learning_rate=2e-3)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(ConfigError) as caught:
+        small_task.train(tmp_path, samples=32, learning_rate=1e-3, optimizer="adam")
+    said = str(caught.value)
+    assert "learning_rate (was 0.002, is 0.001)" in said and "optimizer (was 'adamw'" in said
+    assert "samples" not in said and "give another --out, or the old values" in said
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    free = {"workers": 1, "device": "cpu", "checkpoint_s": 1.0, "score_s": 1.0, "minutes": 9.0}
+    small_task.train(tmp_path, samples=32, learning_rate=2e-3, init="a.pt", **free)
+    assert small_task.train(tmp_path, epochs=1.0, learning_rate=2e-3)["seen"] == 64
+
+
+def test_a_checkpoint_older_than_a_key_is_continued(tmp_path):
+    small_task.train(tmp_path, samples=16)
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["config"]["clip"]
+    torch.save(state, path)
+    assert small_task.train(tmp_path, samples=32, clip=1.0)["seen"] == 32
+
+
+def test_a_finished_run_called_again_stays_as_it_was(tmp_path, monkeypatch):
+    small_task.train(tmp_path, samples=16)
+    files = [tmp_path / "checkpoint.pt", tmp_path / "final.pt"]
+    before = [path.read_bytes() for path in files]
+    monkeypatch.setattr(sys, "argv", ["another command"])
+    small_task.train(tmp_path, samples=16)
+    assert [path.read_bytes() for path in files] == before
+    # killed between the last checkpoint and final.pt, or before a longer run's final.pt
+    for spoil in (files[1].unlink, lambda: torch.save({"seen": 8}, files[1])):
+        spoil()
+        assert small_task.train(tmp_path, samples=16)["seen"] == 16
+
+
+def test_settings_differ_by_their_inner_keys_and_data_by_what_was_written():
+    old = {"batch": 8, "augment": {"zoom": 0.1, "gone": 1}, "data": "d/crops/a", "samples": 1}
+    new = {"batch": 8, "augment": {"zoom": 0.2, "new": 1}, "data": "d/crops/b", "samples": 2}
+    zoom, data = "augment.zoom (was 0.1, is 0.2)", "data (was 'd/crops/a', is 'd/crops/b')"
+    assert list_changes(old, new) == [zoom, data]
+    given = {"data_given": "d"}
+    assert list_changes(old | given, new | given) == [zoom]
+    assert list_changes(old | given, new | {"data_given": "e"}) == [zoom, data]
+    # another way to the same shards
+    assert list_changes(old | given, old | {"data_given": "e"}) == []
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):

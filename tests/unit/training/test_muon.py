@@ -64,10 +64,19 @@ def test_a_convolutions_first_step_is_orthogonal_and_as_long_as_the_rate_says():
     optimizer = Muon(net.parameters(), 1e-3, 0.0)
     optimizer.step()
     rate = RATE_RATIO * 1e-3
-    step = (before * (1 - rate * 0.01) - net.weight.detach()).reshape(4, 4) / rate
+    step = (before - net.weight.detach()).reshape(4, 4) / rate
     found = torch.linalg.svdvals(step)
     assert float(found.min()) > 0.6 and float(found.max()) < 1.3
     assert float((step * net.weight.grad.reshape(4, 4)).sum()) > 0  # downhill
+
+
+@pytest.mark.parametrize(("weight_decay", "share"), [(0.0, 0.0), (1e-4, 0.01), (1e-3, 0.1)])
+def test_weight_decay_shrinks_convolutions(weight_decay, share):
+    net = nn.Conv2d(4, 4, 1, bias=False)
+    before = net.weight.detach().clone()
+    net.weight.grad = torch.zeros_like(net.weight)  # nothing but decay moves it
+    Muon(net.parameters(), 1e-3, weight_decay).step()
+    torch.testing.assert_close(net.weight.detach(), before * (1 - RATE_RATIO * 1e-3 * share))
 
 
 def test_a_loss_falls_and_a_restored_state_continues_the_same():

@@ -53,7 +53,7 @@ def test_several_folders_are_one_and_all_are_held_out(tmp_path):
     assert load_shards(Path(prepared.data), ("object",), 0, 2)["object"].tolist() == [0, 10]
     assert prepare_data(config, PLACE) == prepared
     # a training file that has been prepared is prepared as it is
-    assert prepare_data(prepared, PLACE).data == prepared.data
+    assert prepare_data(prepared, PLACE) == prepared and prepared.data_given == config.data
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", Path(prepared.data).name]
     assert prepare_data(dataclasses.replace(config, data=str(a)), PLACE).data == str(a)
 

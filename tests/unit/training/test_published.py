@@ -28,8 +28,13 @@ def read(path, kind):
 
 def test_committed_files_are_the_generated_ones(tmp_path):
     published.main(["--out", str(tmp_path)])
-    generated = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert generated == {path.name: path.read_text() for path in FOLDER.iterdir()}
+    generated = {
+        str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*.yaml")
+    }
+    config = FOLDER.parents[1]
+    committed = [*FOLDER.iterdir(), *config.glob("pose_published_*")]
+    assert generated == {str(path.relative_to(config)): path.read_text() for path in committed}
+    assert len(generated) == 17
 
 
 def test_there_is_one_file_for_every_cell():
@@ -51,6 +56,7 @@ def test_a_file_is_read_by_its_trainer_and_names_itself(path):
         assert not any(vars(config.augment).values())
         peak = 5e-4 if config.schedule == "onecycle" else 1e-4
         assert config.learning_rate == peak
+        assert config.clip == 0
     else:
         assert config.size == "m"
 
