@@ -25,6 +25,8 @@ SIZE_WH = (640, 480)
 # a D435's colour camera at 640x480
 K = np.array([[615.3, 0.0, 321.2], [0.0, 615.6, 238.4], [0.0, 0.0, 1.0]])
 DEPTH_STEP_M = 1e-4
+# more objects take more table, which is seen from farther away
+NEAR_OBJECTS = 3
 _Poses = tuple[tuple[str, FloatArray], ...]
 
 
@@ -73,7 +75,7 @@ def record_film(library: ObjectLibrary, objects: int, count: int, seed: int = 0)
     progress = Progress("recording frames", count)
     with Film(
         library, SIZE_WH, K, seed=seed, rate_hz=RATE_HZ, objects_per_scene=objects,
-        frames_per_scene=count,
+        frames_per_scene=count, scale=max(1.0, (objects / NEAR_OBJECTS) ** 0.5),
     ) as film:  # fmt: skip
         for i in range(count):
             shown = film.render(i)
