@@ -92,9 +92,10 @@ class Follower:
             if not 0 <= frame.stamp_ns - track.stamp_ns <= PATIENCE_NS:
                 continue
             model = self._library[track.object_id]
-            box = enclose(track.predict(frame.stamp_ns, model), model, frame)
+            T = track.predict(frame.stamp_ns, model)
+            box = enclose(T, model, frame)
             if box is not None:
-                boxes.append(Detection(track.object_id, box, track.score, followed=True))
+                boxes.append(Detection(track.object_id, box, track.score, T))
         return boxes
 
     def _detect(self, frame: Frame) -> tuple[list[Detection], float]:
