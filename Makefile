@@ -33,11 +33,13 @@ demo: $(RUN_STAMP)
 
 test: $(DEV_STAMP)
 	@echo "== tests without torch"
-	@$(VENV)/bin/python -m pytest -m "not train"
+	@$(VENV)/bin/python -m pytest -m "not train" -rs
 
 test-train: $(TRAIN_STAMP)
 	@echo "== tests of the training"
 	@$(TRAIN)/bin/python -m pytest -m train tests/unit/training
+	@echo "== tests of what else the training extra brings: mesh formats, resting poses, decimation"
+	@$(TRAIN)/bin/python -m pytest -m "not train" tests/unit/test_mesh_import.py tests/unit/rendering
 
 lint: $(DEV_STAMP)
 	@echo "== ruff, mypy"

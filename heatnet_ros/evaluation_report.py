@@ -101,7 +101,10 @@ def describe_limits(evaluation: Evaluation) -> list[str]:
     total = sum(score.targets for score in evaluation.scores.values())
     with_depth = sum(score.vsd_targets for score in evaluation.scores.values())
     if total and not with_depth:
-        notes.append("No target has a VSD (it needs depth images): AR is the mean of MSPD, MSSD.")
+        notes.append(
+            "No target has a VSD (it needs depth images, and `predict` leaves it to `evaluate`): "
+            "AR is the mean of MSPD, MSSD."
+        )
     elif with_depth < total:
         notes.append(
             f"VSD is over the {with_depth} of {total} targets in images with depth: AR is the mean "

@@ -40,8 +40,8 @@ def read_foreign_mesh(path: Path) -> tuple[Mesh, list[str]]:
         import trimesh
     except ImportError as error:
         raise EngineError(
-            f"Reading {path.name} needs {error.name}: pip install 'heatnet_ros[train]', or convert "
-            "the mesh to PLY."
+            f"Reading {path.name} needs {error.name}: pip install 'heatnet_ros[train]' (in a "
+            "checkout: .venv/bin/pip install -e '.[render,train]'). A mesh in PLY needs neither."
         ) from error
     warnings = _check_materials(path) if path.suffix.lower() == ".obj" else []
     # unprocessed: processing would drop vertices that are not numbers without a word

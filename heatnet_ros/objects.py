@@ -132,7 +132,6 @@ def _parse_object(entry: Any, path: Path) -> ObjectModel:
     unknown, missing = set(entry) - set(_KNOWN), [key for key in _REQUIRED if key not in entry]
     if unknown or missing:
         raise ConfigError(f"{where}: unknown keys {sorted(unknown)}, missing keys {missing}.")
-    mesh = path.parent / os.path.expandvars(str(entry["mesh"])) if entry.get("mesh") else None
     model = ObjectModel(
         name=str(entry["name"]),
         diameter_m=_number(entry, "diameter_m", where),
@@ -140,7 +139,7 @@ def _parse_object(entry: Any, path: Path) -> ObjectModel:
         keypoints_m=_array(entry, "keypoints_m", 3, where),
         surface=_array(entry, "surface", 6, where),
         symmetries=_parse_symmetries(entry.get("symmetries", []), where),
-        mesh_path=mesh,
+        mesh_path=_find_mesh(entry.get("mesh"), path.parent),
         mesh_unit=str(entry.get("unit", "m")),
         **_parse_sampling(entry, where),
     )
@@ -148,6 +147,13 @@ def _parse_object(entry: Any, path: Path) -> ObjectModel:
         raise ConfigError(f"{where}: 'bounds_m' must be 2x3, got {model.bounds_m.shape}.")
     _check_size(model, where)
     return model
+
+
+def _find_mesh(named: Any, folder: Path) -> Path | None:
+    """The mesh's file, or of several that are named the first that is there (else the first)."""
+    names = named if isinstance(named, list) else [named] if named else []
+    paths = [folder / os.path.expandvars(str(name)) for name in names]
+    return next((path for path in paths if path.exists()), paths[0] if paths else None)
 
 
 def _parse_sampling(entry: Mapping[str, Any], where: str) -> dict[str, Any]:

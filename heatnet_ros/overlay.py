@@ -48,6 +48,7 @@ def draw_poses(
     distortion: Distortion,
     poses: Sequence[PoseEstimate],
     library: ObjectLibrary,
+    with_score: bool = True,
 ) -> ImageU8:
     """Return a copy of an HxWx3 RGB image with every pose drawn.
 
@@ -75,7 +76,8 @@ def draw_poses(
             _corners(library[pose.object_id]), pose.T_camera_object, K, distortion
         )
         if np.all(np.isfinite(corners)):
-            text = f"{pose.object_id} #{pose.instance} {pose.score:.2f}"
+            text = f"{pose.object_id} #{pose.instance}"
+            text += f" {pose.score:.2f}" if with_score else ""
             _draw_label(image, text, corners.min(axis=0), colors[pose.object_id], taken)
     return image
 

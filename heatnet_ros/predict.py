@@ -32,8 +32,13 @@ from heatnet_ros.prediction import (
 )
 from heatnet_ros.progress import Progress
 from heatnet_ros.resources import find_resource
+from heatnet_ros.types import DepthF32
 
 PipelineLoader = Callable[[PipelineConfig], Pipeline]
+# of so few images every pose is printed
+LISTED_IMAGES = 3
+# a median depth beyond is in another unit
+PLAUSIBLE_DEPTH_M = (0.05, 30.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +80,8 @@ def run(args: argparse.Namespace, load: PipelineLoader = load_pipeline) -> int:
     if not args.json:
         engines = ", ".join(f"{role}: {engine}" for role, engine in pipeline.engines.items())
         print(f"{len(inputs.images)} images, {with_depth} with depth; {engines}", flush=True)
+    for note in _describe_lacks(pipeline, with_depth):
+        print(f"note: {note}", file=sys.stderr)
     pipeline.warm_up(with_depth=with_depth > 0)
     models = EvaluationModels(pipeline.library, inputs.folder, obj_ids)
     scorer = Scorer(pipeline.library.objects, models.load)
@@ -117,10 +124,39 @@ def _print_summary(
 ) -> None:
     reasons = Counter(str(r.reason) for p in predictions for r in p.result.rejected)
     why = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    if len(predictions) <= LISTED_IMAGES:
+        for prediction in predictions:
+            for pose in prediction.result.poses:
+                x, y, z = pose.T_camera_object[:3, 3]
+                print(
+                    f"  {prediction.image.name}: {pose.object_id} at {x:.3f}, {y:.3f}, {z:.3f} m "
+                    f"(camera), score {pose.score:.2f}"
+                )
     print(
         f"{summary['poses']} poses, {summary['rejected']} rejected{f' ({why})' if why else ''}, "
         f"{summary['median_time_s'] * 1e3:.0f} ms an image (median); written to {out}"
     )
+
+
+def _describe_lacks(pipeline: Pipeline, with_depth: int) -> list[str]:
+    """What there is not and the user may expect."""
+    notes = []
+    if pipeline.needs_depth and not with_depth:
+        notes.append(
+            "the network takes depth and no image has any, so there will be no pose. Give --depth "
+            "FILE (aligned to the colour image; in a folder depth/ beside rgb/), or parameters of "
+            "a network that needs none, such as config/pose_lm_rgb.yaml"
+        )
+    models = pipeline.library.objects.values()
+    lacking = [m for m in models if m.mesh_path is None or not m.mesh_path.exists()]
+    if lacking:
+        first = lacking[0].mesh_path
+        notes.append(
+            f"{len(lacking)} of {len(models)} objects have no mesh here"
+            + (f" (for instance {first} is not there)" if first is not None else "")
+            + ": boxes are drawn instead of outlines"
+        )
+    return notes
 
 
 def number_objects(library: ObjectLibrary, inputs: InputSet) -> dict[str, int]:
@@ -163,7 +199,8 @@ def _predict_all(
     overlays = out / "overlays"
     overlays.mkdir(parents=True, exist_ok=True)
     progress = Progress("predict", len(inputs.images))
-    predictions, failures = [], []
+    predictions: list[Prediction] = []
+    failures: list[str] = []
     for image in inputs.images:
         try:
             frame = image.load_frame()
@@ -171,6 +208,8 @@ def _predict_all(
             failures.append(str(error))
             progress.step(f"{image.name}: {error}")
             continue
+        if not predictions and frame.depth_m is not None:
+            _check_depth_scale(frame.depth_m, image.name)
         pipeline.reset()  # the images are no sequence: no pose is carried over
         result = pipeline.run(frame)
         write_overlay(overlays / f"{image.name}.png", frame, result, pipeline.library)
@@ -182,6 +221,19 @@ def _predict_all(
         others = len(failures) - 1
         raise DataError(failures[0] + (f" So it is with {others} other images." if others else ""))
     return predictions, failures
+
+
+def _check_depth_scale(depth_m: DepthF32, name: str) -> None:
+    """Tell depth that no camera of a robot measures: the unit is wrong then."""
+    seen = depth_m[np.isfinite(depth_m) & (depth_m > 0)]
+    median_m = float(np.median(seen)) if len(seen) else 1.0
+    low, high = PLAUSIBLE_DEPTH_M
+    if not low <= median_m <= high:
+        print(
+            f"note: the median depth of {name} is {median_m:.3g} m, expected {low} to {high} m. "
+            "Is --depth-scale right (metres per unit: 0.001 for millimetres)?",
+            file=sys.stderr,
+        )
 
 
 def results_name(inputs: InputSet) -> str:

@@ -225,7 +225,7 @@ def list_file_inputs(
     else:
         raise DataError(f"Input {path} does not exist. Give an image, a folder or a BOP scene.")
     if not colors:
-        raise DataError(f"{path} holds no images. Put them there or into {path / 'rgb'}.")
+        raise DataError(_describe_empty(path))
     names = [color.stem for color in colors]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -239,12 +239,29 @@ def list_file_inputs(
     return InputSet(tuple(images))
 
 
+def _describe_empty(path: Path) -> str:
+    folders = [child for child in path.iterdir() if child.is_dir()]
+    splits = sorted(child.name for child in folders if any(map(is_scene, child.iterdir())))
+    if splits:
+        return (
+            f"{path} is a BOP data set. Give one of its splits ({', '.join(splits)}), such as "
+            f"{path / splits[0]}, or a scene in it."
+        )
+    return f"{path} holds no images. Put them there or into {path / 'rgb'}."
+
+
 def _find_camera(path: Path, camera: str | None) -> CameraFile:
     if camera is not None:
         return load_camera_file(camera)
     beside = (path if path.is_dir() else path.parent) / "camera.json"
     if beside.is_file():
         return load_camera_file(str(beside))
+    scene = (path if path.is_dir() else path.parent).parent
+    if is_scene(scene):
+        raise ConfigError(
+            f"{path} belongs to the BOP scene {scene}, which knows its camera and depth: give "
+            "that folder, or --camera."
+        )
     raise ConfigError(
         f"No camera calibration for {path}: a pose cannot be computed without it. Give --camera "
         "fx,fy,cx,cy (pixels), --camera camera.json, a ROS calibration YAML, or put a camera.json "

@@ -156,7 +156,9 @@ class Monitor(Node):  # type: ignore[misc]
         poses = [
             PoseEstimate(name, T, 1.0, 1.0, 0.0, self.config.pose_node) for name, T in found.items()
         ]
-        rgb = draw_poses(image_to_rgb(image, COLOR_TOPIC), K, distortion, poses, self._library)
+        rgb = image_to_rgb(image, COLOR_TOPIC)
+        # a PoseStamped says nothing of how sure it is
+        rgb = draw_poses(rgb, K, distortion, poses, self._library, with_score=False)
         _, png = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
         write_whole(Path(self.config.overlay_file), png.tobytes())
 
@@ -169,13 +171,17 @@ def _pose_to_transform(pose: Pose) -> FloatArray:
 
 def format_report(report: dict[str, Any]) -> str:
     """The report as a table for people."""
-    lines = [f"{'object':<12}{'poses':>7}{'ADD(-S) 0.1d':>14}{'median mm':>11}{'median deg':>12}"]
+    lines = [
+        f"{'object':<12}{'poses':>7}{'of frames':>11}{'ADD(-S) 0.1d':>14}{'median mm':>11}"
+        f"{'median deg':>12}"
+    ]
     for name, entry in report["objects"].items():
         lines.append(
-            f"{name:<12}{entry['poses']:>7}{_text(entry['recall_add_01d'], 14, 3)}"
+            f"{name:<12}{entry['poses']:>7}{entry['frames']:>11}"
+            f"{_text(entry['recall_add_01d'], 14, 3)}"
             f"{_text(entry['median_error_mm'], 11, 2)}{_text(entry['median_error_deg'], 12, 2)}"
         )
-    lines.append(f"{'mean':<12}{'':>7}{_text(report['recall_add_01d'], 14, 3)}")
+    lines.append(f"{'mean':<12}{'':>18}{_text(report['recall_add_01d'], 14, 3)}")
     latency, frames = report["latency_ms"], report["frames"]
     lines.append(
         f"rate {_text(report['rate_hz'])} Hz, latency p50 {_text(latency['p50'])} ms, "

@@ -88,6 +88,7 @@ class Scoreboard:
         shares = [track.add_of_diameter.get(stamp_ns, np.inf) for stamp_ns in track.truths]
         return {
             "poses": len(errors),
+            "frames": len(track.truths),
             "recall_add_01d": round(recall(shares, ADD_THRESHOLD_DIAMETERS), 4),
             "median_error_mm": _median([e.translation_mm for e in errors]),
             "median_error_deg": _median([e.rotation_deg for e in errors]),

@@ -69,7 +69,10 @@ def test_demo_measures_and_leaves_nobody_behind(tmp_path):
         "objects", "recall_add_01d", "rate_hz", "latency_ms", "frames", "engine", "rss_mb",
     }  # fmt: skip
     for entry in report["objects"].values():
-        assert set(entry) == {"poses", "recall_add_01d", "median_error_mm", "median_error_deg"}
+        assert set(entry) == {
+            *("poses", "frames", "recall_add_01d", "median_error_mm", "median_error_deg"),
+        }
+        assert entry["poses"] <= entry["frames"] <= 30
     assert report["frames"]["published"] == 30
     assert report["frames"]["received"] == 30, logs
     assert report["frames"]["processed"] + report["frames"]["dropped"] == 30

@@ -276,3 +276,12 @@ def test_the_hash_is_that_of_names_keypoints_and_symmetries(
     assert changed(symmetries=beside) != changed(symmetries=turned)
     library = load_objects(_write(tmp_path, entries))
     assert library.keypoints_hash(names[::-1]) != original
+
+
+def test_of_several_meshes_the_first_that_is_there(
+    tmp_path: Path, entries: list[dict[str, Any]]
+) -> None:
+    entries[0]["mesh"] = ["nowhere/mug.ply", str(MUG)]
+    assert load_objects(_write(tmp_path, entries))["mug"].mesh_path == MUG
+    entries[0]["mesh"] = ["nowhere/mug.ply", "neither/mug.ply"]
+    assert load_objects(_write(tmp_path, entries))["mug"].mesh_path == tmp_path / "nowhere/mug.ply"

@@ -13,6 +13,7 @@ from fakes import K, World, pose
 from heatnet_ros.datasets import bop
 from heatnet_ros.errors import ConfigError, DataError, ModelError
 from heatnet_ros.predict import add_arguments, run
+from heatnet_ros.predict_inputs import list_file_inputs
 
 CAMERA = "615,612,320,241"
 
@@ -233,3 +234,37 @@ def test_missing_model_is_reported_before_anything_is_written(tmp_path: Path):
     with pytest.raises(ModelError, match=r"has no manifest\.yaml"):
         run(parser.parse_args([str(argument) for argument in arguments]))
     assert not out.exists()
+
+
+def test_what_is_missing_is_told_before_it_disappoints(
+    world: World, params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    write_pair(world, tmp_path / "x.png", None)
+    predict(world, params, tmp_path / "x.png", "--camera", CAMERA, "--out", tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "takes depth and no image has any" in said and "Give --depth FILE" in said
+    assert "3 of 3 objects have no mesh here" in said
+
+
+def test_depth_in_another_unit_is_told(
+    world: World, params: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    color, depth = tmp_path / "x.png", tmp_path / "d.png"
+    write_pair(world, color, depth)
+    for scale, told in (("0.001", False), ("1", True)):
+        options = ("--depth", depth, "--camera", CAMERA, "--depth-scale", scale)
+        predict(world, params, color, *options, "--out", tmp_path / scale)
+        said = capsys.readouterr()
+        assert ("Is --depth-scale right" in said.err) is told
+        assert ("x: wedge at " in said.out) is not told
+
+
+def test_a_data_set_or_its_rgb_folder_is_led_to_the_right_place(tmp_path: Path):
+    scene = tmp_path / "set" / "test" / "000001"
+    (scene / "rgb").mkdir(parents=True)
+    (scene / "scene_camera.json").write_text("{}")
+    with pytest.raises(DataError, match=r"is a BOP data set. Give one of its splits \(test\)"):
+        list_file_inputs(tmp_path / "set", None, None, 0.001)
+    cv2.imwrite(str(scene / "rgb" / "000000.png"), np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"belongs to the BOP scene .*000001, which knows"):
+        list_file_inputs(scene / "rgb", None, None, 0.001)

@@ -64,7 +64,7 @@ def test_flags_go_first(options):
     camera = (900.0, 901.0, 400.0, 300.0, 1280, 720)
     views = choose_views(replace(options, camera=camera, distance_m=(0.5, 2.0)), [part()])
     assert (views.camera, views.distance_m) == (camera, (0.5, 2.0))
-    assert "1280x720" in views.remarks[-1]
+    assert views.remarks == ()  # a wide image is as good as any
 
 
 def test_the_scenes_file_is_understood_by_synthesize(options, tmp_path):

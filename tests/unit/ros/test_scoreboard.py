@@ -31,7 +31,8 @@ def test_exact_poses_score_one(library):
     report = board.report()
     assert report["objects"] == {
         "mug": {
-            "poses": 3, "recall_add_01d": 1.0, "median_error_mm": 0.0, "median_error_deg": 0.0,
+            "poses": 3, "frames": 3, "recall_add_01d": 1.0,
+            "median_error_mm": 0.0, "median_error_deg": 0.0,
         }
     }  # fmt: skip
     assert report["recall_add_01d"] == 1.0
@@ -93,7 +94,8 @@ def test_an_object_that_got_no_pose_is_reported(library):
     board.add_truth("valve", 1, T_TRUE)
     report = board.report()
     assert report["objects"]["valve"] == {
-        "poses": 0, "recall_add_01d": 0.0, "median_error_mm": None, "median_error_deg": None,
+        "poses": 0, "frames": 1, "recall_add_01d": 0.0,
+        "median_error_mm": None, "median_error_deg": None,
     }  # fmt: skip
     assert report["latency_ms"] == {"p50": None, "p95": None, "p99": None}
     assert report["rate_hz"] is None
