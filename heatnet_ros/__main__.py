@@ -50,6 +50,10 @@ COMMANDS = {
         "heatnet_ros.export_command",
         "turn a trained run into a model folder, if it computes the same as the network",
     ),
+    "quantize": Command(
+        "heatnet_ros.quantize_command",
+        "make the INT8 edition of a model folder, if its answers stay the same",
+    ),
     "evaluate": Command(
         "heatnet_ros.evaluate_command",
         "measure the node's pipeline on a data set: ADD(-S), 2D projection, BOP's metrics, mAP",
