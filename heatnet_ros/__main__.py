@@ -92,6 +92,10 @@ what onboard does, step by step (both splits, and the same for the detector, yol
   python -m heatnet_ros export --run runs/parts/heatnet --out models/parts_heatnet
   python -m heatnet_ros evaluate --dataset data/parts --split test --params config/pose_parts.yaml
 
+faster on a CPU with AMX or VNNI, where the answers stay the same:
+  python -m heatnet_ros quantize --model models/parts_heatnet --dataset data/parts \\
+      --out models/parts_heatnet_int8
+
 public data sets:
   python -m heatnet_ros download lmo --out data
 

@@ -35,6 +35,7 @@ class Limits:
     max_px: float | None = None
     p99_px: float | None = None
     max_pose_mm: float | None = None
+    median_pose_mm: float | None = None
     max_heatmap: float | None = None
     max_confidence: float | None = None
     max_ambiguous: float | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,11 @@ from heatnet_ros.training.real_samples import (
 )
 
 CHECKED = 96  # samples that are compared, besides those that calibrate
-# PnP takes a keypoint for an inlier within 6 px of the crop, and on LINEMOD keypoints are 2 px off
-# anyway: an error of a pixel, added to that as quantization adds it (independent, of zero mean),
-# turns 2 into 2.2. The detector's boxes are widened by 30 % before they are cut.
-LIMITS = parity.Limits(p99_px=1.0)
+# Not a pixel at the 99th percentile: linemod_heatnet_rgbd loses 4.7 px there and 0.1 points of
+# recall (3175 objects), since RANSAC drops such keypoints. The percentile may reach RANSAC's
+# threshold, and a pose from keypoints alone half of what ADD 0.1 d allows of small objects.
+LIMITS = parity.Limits(p99_px=6.0, median_pose_mm=5.0)
+# the detector's boxes are widened by 30 % before they are cut
 BOX_LIMITS = parity.Limits(p99_px=4.0)
 
 
@@ -87,7 +88,8 @@ def quantize(model: Path, out: Path, options: QuantizeOptions) -> Path:
     with staging_folder(out) as folder:
         draft = folder / "model.onnx"
         write_whole(draft, content, ROOM_FOR_MODEL)
-        found = _compare(manifest, draft, checked)
+        precision = _choose_rest(manifest, draft)
+        found = _compare(manifest, draft, precision, checked)
     progress.step("comparison")
     limits = BOX_LIMITS if manifest.estimator == "yolo" else LIMITS
     parity.count_compared(found, len(checked), refuse=not options.force)
@@ -99,6 +101,7 @@ def quantize(model: Path, out: Path, options: QuantizeOptions) -> Path:
             "more images of your camera, or give --force and measure with evaluate."
         )
     entries = _describe(manifest, model, out, options, len(calibration), len(checked))
+    entries["bf16"] = precision == "auto"
     entries["accuracy"]["int8"]["loss"] = {"over": over, **parity.tell(found)}
     path = write_model_folder(out, content, entries)
     print(f"{out}: {path.stat().st_size / 1e6:.1f} MB, {parity.tell(found)}", flush=True)
@@ -185,10 +188,23 @@ def _name_tensors(manifest: Manifest, sample: Sample) -> dict[str, np.ndarray]:
     return {manifest.inputs[role]: array for role, array in sample.feed.items()}
 
 
-def _compare(manifest: Manifest, draft: Path, samples: Sequence[Sample]) -> dict[str, float]:
+def _choose_rest(manifest: Manifest, draft: Path) -> str:
+    """The precision of what stays float: OpenVINO 2026.4 refuses some networks beside bf16."""
+    if not manifest.bf16:
+        return "fp32"
+    try:
+        load_engine(draft, EngineConfig(backend="openvino"))
+    except ModelError:
+        return "fp32"
+    return "auto"
+
+
+def _compare(
+    manifest: Manifest, draft: Path, precision: str, samples: Sequence[Sample]
+) -> dict[str, float]:
     """Differences of the draft's answers, as the node would run it, from float32's."""
     config = EngineConfig(backend="openvino", precision="fp32")
-    running = replace(config, precision="auto" if manifest.bf16 else "fp32")
+    running = replace(config, precision=precision)
     answers = []
     for path, engine_config in ((manifest.onnx_path, config), (draft, running)):
         engine = load_engine(path, engine_config)
@@ -220,7 +236,7 @@ def _describe(
             "dataset": str(images.dataset), "split": images.split, "samples": calibrated,
         },
         "compared_samples": checked,
-        "limits": {"p99_px": limits.p99_px},
+        "limits": {k: v for k, v in asdict(limits).items() if v is not None},
     }  # fmt: skip
     entries["training"]["quantized_from"] = manifest.onnx_sha256
     entries["training"]["quantized_by"] = (
