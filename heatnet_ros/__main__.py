@@ -95,6 +95,7 @@ what onboard does, step by step (both splits, and the same for the detector, yol
 faster on a CPU with AMX or VNNI, where the answers stay the same:
   python -m heatnet_ros quantize --model models/parts_heatnet --dataset data/parts \\
       --out models/parts_heatnet_int8
+  python -m heatnet_ros bench --params config/pose_parts.yaml
 
 public data sets:
   python -m heatnet_ros download lmo --out data
