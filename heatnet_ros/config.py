@@ -56,7 +56,8 @@ class EngineConfig:
     precision: str = option(
         "auto",
         "Arithmetic; auto takes the fastest that backend, device and network bear: bf16 with "
-        "openvino, fp16 with tensorrt, else fp32. int8 only with tensorrt",
+        "openvino, fp16 with tensorrt, else fp32. int8 with tensorrt, or with openvino and a "
+        "quantized model, of which another precision says how the rest is computed",
         choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
     threads: int = option(0, "CPU threads per network; 0 lets the backend choose", low=0, high=256)

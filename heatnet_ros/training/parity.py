@@ -18,7 +18,7 @@ from heatnet_ros.errors import ModelError
 from heatnet_ros.estimators.agreement import USED_BOX_SCORE, USED_CONFIDENCE, find_ambiguous
 from heatnet_ros.estimators.heatnet import decode_heatmaps
 from heatnet_ros.geometry.pnp import PnpSolution, solve_pnp
-from heatnet_ros.training.export_samples import CropSample
+from heatnet_ros.training.real_samples import CropSample
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -35,6 +35,7 @@ class Limits:
     max_px: float | None = None
     p99_px: float | None = None
     max_pose_mm: float | None = None
+    median_pose_mm: float | None = None
     max_heatmap: float | None = None
     max_confidence: float | None = None
     max_ambiguous: float | None = None

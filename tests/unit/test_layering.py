@@ -65,6 +65,7 @@ HOMES = {
     "tensorrt": {"engines"},
     "pycuda": {"engines"},
     "onnx": {"training"},
+    "nncf": {"training"},
     "trimesh": {"rendering", "training", "mesh_import", "mesh_formats"},
     "manifold3d": {"rendering"},
     "moderngl": {"rendering"},
