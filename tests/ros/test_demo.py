@@ -67,6 +67,7 @@ def test_demo_measures_and_leaves_nobody_behind(tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert set(report) == {
         "objects", "recall_add_01d", "rate_hz", "latency_ms", "frames", "engine", "rss_mb",
+        "memory_mb",
     }  # fmt: skip
     for entry in report["objects"].values():
         assert set(entry) == {
