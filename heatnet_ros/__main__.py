@@ -50,9 +50,17 @@ COMMANDS = {
         "heatnet_ros.export_command",
         "turn a trained run into a model folder, if it computes the same as the network",
     ),
+    "quantize": Command(
+        "heatnet_ros.quantize_command",
+        "make the INT8 edition of a model folder, if its answers stay the same",
+    ),
     "evaluate": Command(
         "heatnet_ros.evaluate_command",
         "measure the node's pipeline on a data set: ADD(-S), 2D projection, BOP's metrics, mAP",
+    ),
+    "bench": Command(
+        "heatnet_ros.bench_command",
+        "measure speed: stages and end to end, every engine, beside a plain baseline",
     ),
     "download": Command(
         "heatnet_ros.datasets.download",
@@ -83,6 +91,11 @@ what onboard does, step by step (both splits, and the same for the detector, yol
   python -m heatnet_ros train --config runs/parts/heatnet.yaml --out runs/parts/heatnet
   python -m heatnet_ros export --run runs/parts/heatnet --out models/parts_heatnet
   python -m heatnet_ros evaluate --dataset data/parts --split test --params config/pose_parts.yaml
+
+faster on a CPU with AMX or VNNI, where the answers stay the same:
+  python -m heatnet_ros quantize --model models/parts_heatnet --dataset data/parts \\
+      --out models/parts_heatnet_int8
+  python -m heatnet_ros bench --params config/pose_parts.yaml
 
 public data sets:
   python -m heatnet_ros download lmo --out data

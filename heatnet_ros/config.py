@@ -49,15 +49,26 @@ class EngineConfig:
 
     backend: str = option(
         "auto",
-        "Inference backend; auto takes the fastest installed one and logs what it took",
-        choices=("auto", "openvino", "onnxruntime"),
+        "Inference backend; auto takes the fastest that is installed: tensorrt or onnxruntime "
+        "where there is an NVIDIA GPU for it, else openvino, else onnxruntime; it is logged",
+        choices=("auto", "openvino", "onnxruntime", "tensorrt"),
     )
     precision: str = option(
         "auto",
-        "Arithmetic; auto takes bf16 where CPU and network bear it, else fp32",
-        choices=("auto", "fp32", "bf16"),
+        "Arithmetic; auto takes the fastest that backend, device and network bear: bf16 with "
+        "openvino, fp16 with tensorrt, else fp32. int8 with tensorrt, or with openvino and a "
+        "quantized model, of which another precision says how the rest is computed",
+        choices=("auto", "fp32", "bf16", "fp16", "int8"),
     )
     threads: int = option(0, "CPU threads per network; 0 lets the backend choose", low=0, high=256)
+    device: str = option(
+        "auto",
+        "Where networks run; cuda is an NVIDIA GPU, and an error where the backend cannot use it",
+        choices=("auto", "cpu", "cuda"),
+    )
+    cache_dir: str = option(
+        "", "Folder for TensorRT's plans; empty is heatnet_ros/plans in the user's cache"
+    )
 
 
 @dataclass(frozen=True)
@@ -146,12 +157,29 @@ class GateConfig:
 
 
 @dataclass(frozen=True)
+class FollowConfig:
+    """Following objects from frame to frame instead of detecting them in each."""
+
+    enabled: bool = option(
+        True,
+        "Take an object's next crop from where its pose is expected; the detector then runs beside "
+        "the poses, for what is new or lost. false: the detector runs on every frame",
+        live=True,
+    )
+    redetect_s: float = option(
+        0.5, "Seconds from one look of the detector for new objects to the next",
+        low=0.0, high=3600.0, live=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class PipelineConfig:
     """Everything the pipeline needs, without ROS."""
 
     objects_file: str = option("config/objects/demo.yaml", "The object library")
     engine: EngineConfig = field(default_factory=EngineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
+    follow: FollowConfig = field(default_factory=FollowConfig)
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
     gate: GateConfig = field(default_factory=GateConfig)

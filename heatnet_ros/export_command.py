@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
             "installed. Install the training extra: pip install 'heatnet_ros[train]'."
         )
     from heatnet_ros.training.export import ExportOptions, export
-    from heatnet_ros.training.export_samples import RealImages
+    from heatnet_ros.training.real_samples import RealImages
 
     images = RealImages(args.images, args.split) if args.images is not None else None
     options = ExportOptions(args.precision, args.weights, images, args.input_size)

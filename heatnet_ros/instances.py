@@ -1,9 +1,9 @@
-"""Which pose of this frame is which object instance of the last one."""
+"""Which pose of this frame is which object instance of the last one, and where it will be next."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,69 +14,133 @@ from heatnet_ros.types import FloatArray, PoseEstimate
 
 MEMORY_NS = 1_000_000_000
 MAX_MOVE = 1.0  # object diameters from one frame to the next
+# a velocity says nothing about a time much longer than what it was measured over
+PREDICT_S = 0.5
+# weight of the newest step: two frames of a hand-held camera are one another's noise
+NEWEST = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """The last pose of an instance and how it moves.
+
+    velocity_m_s: of the middle of the object's box, camera frame. turn_rad_s: rotation vector about
+    the camera's axes, per second. score: of the last pose.
+    """
+
+    object_id: str
+    instance: int
+    stamp_ns: int
+    T_camera_object: FloatArray
+    velocity_m_s: FloatArray
+    turn_rad_s: FloatArray
+    score: float
+
+    def predict(self, stamp_ns: int, model: ObjectModel) -> FloatArray:
+        """The pose at a stamp, 4x4, if the object goes on as it did (at most half a second)."""
+        dt_s = float(np.clip((stamp_ns - self.stamp_ns) / 1e9, 0.0, PREDICT_S))
+        R = se3.exp_so3(self.turn_rad_s * dt_s) @ self.T_camera_object[:3, :3]
+        middle_m = model.bounds_m.mean(axis=0)
+        center_m = _center(self.T_camera_object, model) + self.velocity_m_s * dt_s
+        return se3.make_transform(R, center_m - R @ middle_m)
 
 
 class InstanceMemory:
     """Keeps ids stable over frames and symmetric objects from flipping.
 
-    A pose belongs to the nearest last pose of the same object, at most one diameter away and one
-    second old; it keeps that instance's id and becomes the equivalent pose nearest to it. Else it
-    is a new instance: smallest free id, canonical pose.
+    A pose belongs to the instance of its object that is expected nearest to it, going on as it
+    moved, at most one diameter from there or from its last place and one second old; it keeps that
+    id and becomes the equivalent pose nearest to the last one. Else it is a new instance: smallest
+    free id, canonical pose.
     """
 
     def __init__(self, library: ObjectLibrary) -> None:
         self._library = library
-        self._last: dict[tuple[str, int], tuple[int, FloatArray]] = {}
+        self._tracks: dict[tuple[str, int], Track] = {}
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """What is remembered, also what the last frame did not show."""
+        return tuple(self._tracks.values())
 
     def reset(self) -> None:
         """Forget all instances."""
-        self._last.clear()
+        self._tracks.clear()
+
+    def forget_old(self, stamp_ns: int) -> None:
+        """Forget what is over a second from a stamp, in either direction."""
+        self._tracks = {
+            key: track
+            for key, track in self._tracks.items()
+            if abs(stamp_ns - track.stamp_ns) <= MEMORY_NS
+        }
 
     def assign(self, poses: Sequence[PoseEstimate], stamp_ns: int) -> list[PoseEstimate]:
         """Give the poses of one frame their ids; order is kept.
 
         A stamp that jumps by more than a second in either direction forgets everything.
         """
-        self._last = {
-            key: (stamp, T)
-            for key, (stamp, T) in self._last.items()
-            if abs(stamp_ns - stamp) <= MEMORY_NS
-        }
-        partners = self._match(poses)
+        self.forget_old(stamp_ns)
+        partners = self._match(poses, stamp_ns)
         named = []
         for i, pose in enumerate(poses):
-            named.append(self._name(pose, partners.get(i)))
+            last = self._tracks.get(partners[i]) if i in partners else None
+            named.append(self._name(pose, last))
             key = named[-1].object_id, named[-1].instance
-            self._last[key] = (stamp_ns, named[-1].T_camera_object)
+            self._tracks[key] = self._track(named[-1], last, stamp_ns)
         return named
 
-    def _match(self, poses: Sequence[PoseEstimate]) -> dict[int, tuple[str, int]]:
-        """Index of pose -> key of its last pose, nearest pairs first."""
+    def _match(self, poses: Sequence[PoseEstimate], stamp_ns: int) -> dict[int, tuple[str, int]]:
+        """Index of pose -> key of its track, nearest pairs first."""
         pairs = []
+        expected = {
+            key: track.predict(stamp_ns, self._library[key[0]])
+            for key, track in self._tracks.items()
+        }
         for i, pose in enumerate(poses):
             model = self._library[pose.object_id]
             center = _center(pose.T_camera_object, model)
-            for key, (_, T) in self._last.items():
-                move_m = float(np.linalg.norm(center - _center(T, model)))
-                if key[0] == pose.object_id and move_m < MAX_MOVE * model.diameter_m:
-                    pairs.append((move_m, i, key))
+            for key, T in expected.items():
+                if key[0] != pose.object_id:
+                    continue
+                off_m = float(np.linalg.norm(center - _center(T, model)))
+                last = self._tracks[key].T_camera_object
+                # a velocity may be wrong: what stood still is found where it stood
+                move_m = min(off_m, float(np.linalg.norm(center - _center(last, model))))
+                if move_m < MAX_MOVE * model.diameter_m:
+                    pairs.append((off_m, i, key))
         partners: dict[int, tuple[str, int]] = {}
         for _, i, key in sorted(pairs):
             if i not in partners and key not in partners.values():
                 partners[i] = key
         return partners
 
-    def _name(self, pose: PoseEstimate, partner: tuple[str, int] | None) -> PoseEstimate:
+    def _name(self, pose: PoseEstimate, last: Track | None) -> PoseEstimate:
         symmetries = self._library[pose.object_id].symmetries
         T = pose.T_camera_object
-        if partner is not None:
+        if last is not None:
             if symmetries.any:
-                T = nearest_equivalent(T, self._last[partner][1], symmetries)
-            return _with_pose(pose, T, partner[1])
-        taken = {instance for name, instance in self._last if name == pose.object_id}
+                # the last pose, not the expected one: a turn about an axis of symmetry is not seen,
+                # and one that is expected would then go on by itself
+                T = nearest_equivalent(T, last.T_camera_object, symmetries)
+            return _with_pose(pose, T, last.instance)
+        taken = {instance for name, instance in self._tracks if name == pose.object_id}
         instance = next(i for i in range(len(taken) + 1) if i not in taken)
         T = canonicalize(T, symmetries) if symmetries.any else T
         return _with_pose(pose, T, instance)
+
+    def _track(self, pose: PoseEstimate, last: Track | None, stamp_ns: int) -> Track:
+        T, velocity, turn = pose.T_camera_object, np.zeros(3), np.zeros(3)
+        if last is not None:
+            velocity, turn = last.velocity_m_s, last.turn_rad_s
+            dt_s = (stamp_ns - last.stamp_ns) / 1e9
+            if dt_s > 0:
+                model = self._library[pose.object_id]
+                move = _center(T, model) - _center(last.T_camera_object, model)
+                rotation = se3.log_so3(T[:3, :3] @ last.T_camera_object[:3, :3].T)
+                velocity = (1 - NEWEST) * velocity + NEWEST * move / dt_s
+                turn = (1 - NEWEST) * turn + NEWEST * rotation / dt_s
+        return Track(pose.object_id, pose.instance, stamp_ns, T, velocity, turn, pose.score)
 
 
 def _center(T_camera_object: FloatArray, model: ObjectModel) -> FloatArray:

@@ -14,13 +14,13 @@ import shlex
 import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from heatnet_ros import __version__
 from heatnet_ros.datasets.entries import load_json
 from heatnet_ros.datasets.synthesize import BYTES_PER_IMAGE
 from heatnet_ros.errors import ConfigError, DataError
+from heatnet_ros.machine import count_cores, describe_processor
 from heatnet_ros.onboard.budget import (
     Plan,
     Rates,
@@ -32,7 +32,7 @@ from heatnet_ros.onboard.budget import (
     rough_rates,
     total_s,
 )
-from heatnet_ros.onboard.calibration import count_cores, measure_machine
+from heatnet_ros.onboard.calibration import measure_machine
 from heatnet_ros.onboard.check import (
     CheckedObject,
     check_meshes,
@@ -350,21 +350,12 @@ def next_commands(places: Places) -> list[str]:
 def describe_machine(rates: Rates) -> Mapping[str, str]:
     """What the results were made on."""
     return {
-        "processor": _processor(),
+        "processor": describe_processor(),
         "cores": str(rates.cores),
         "gpu": rates.gpu,
         "system": platform.platform(),
         "python": platform.python_version(),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def _minutes(seconds: float) -> str:

@@ -1,11 +1,12 @@
-"""From a frame to poses: detect -> estimate -> refine -> gate -> name the instances. No ROS."""
+"""From a frame to poses: follow or detect -> estimate -> refine -> gate -> name. No ROS."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from heatnet_ros.config import PipelineConfig
 from heatnet_ros.engines import Engine, load_engine
 from heatnet_ros.errors import ConfigError, ModelError
 from heatnet_ros.estimators import Detector, PoseEstimator, build_detector, build_estimator
+from heatnet_ros.estimators.agreement import build_check
+from heatnet_ros.following import Follower
 from heatnet_ros.gate import check_depth, drop_doubles, reject
 from heatnet_ros.instances import InstanceMemory
 from heatnet_ros.manifest import Manifest, check_objects, load_manifest
@@ -40,6 +43,7 @@ class Pipeline:
         self._detector, self._estimator = detector, estimator
         self._refiner = build_refiner(config.refiner, library)
         self._instances = InstanceMemory(library)
+        self._follower = Follower(detector, self._instances, library)
 
     @property
     def engines(self) -> dict[str, str]:
@@ -58,7 +62,24 @@ class Pipeline:
         """Find the objects of a frame. Raises EngineError or ModelError when a network fails."""
         timings: dict[str, float] = {}
         with _timed(timings, "detect"):
-            detections = self._detector.detect(frame)
+            detections = self._follower.locate(frame, self.config.follow)
+        poses, rejected = self._estimate(frame, detections, timings)
+        if not poses and any(d.followed for d in detections):
+            # all are lost, so no pose waits for the detector
+            with _timed(timings, "detect"):
+                detections = self._follower.detect_now(frame)
+            poses, rejected = self._estimate(frame, detections, timings)
+        with _timed(timings, "gate"):
+            poses = self._instances.assign(poses, frame.stamp_ns)
+            self._follower.note(detections, poses, frame.stamp_ns)
+        return PipelineResult(
+            tuple(poses), tuple(rejected), tuple(detections), timings, self.engines
+        )
+
+    def _estimate(
+        self, frame: Frame, detections: Sequence[Detection], timings: dict[str, float]
+    ) -> tuple[list[PoseEstimate], list[Rejection]]:
+        """Poses that passed the gate, and why the others did not."""
         with _timed(timings, "estimate"):
             estimates = self._estimator.estimate(frame, detections)
         rejected = [item for item in estimates if isinstance(item, Rejection)]
@@ -67,10 +88,7 @@ class Pipeline:
             poses = self._refine(frame, poses)
         with _timed(timings, "gate"):
             poses, faults = self._gate(frame, poses)
-            poses = self._instances.assign(poses, frame.stamp_ns)
-        return PipelineResult(
-            tuple(poses), (*rejected, *faults), tuple(detections), timings, self.engines
-        )
+        return poses, rejected + faults
 
     def _refine(self, frame: Frame, poses: list[PoseEstimate]) -> list[PoseEstimate]:
         return poses if self._refiner is None else self._refiner.refine(frame, poses)
@@ -107,7 +125,12 @@ class Pipeline:
 
     def reset(self) -> None:
         """Forget the last poses: the next frame starts a new sequence."""
+        self._follower.reset()
         self._instances.reset()
+
+    def close(self) -> None:
+        """End the detector's thread. Nothing may be called afterwards."""
+        self._follower.close()
 
     def warm_up(self, with_depth: bool = True) -> None:
         """Run the networks on an empty image, for 1 to 4 objects: first runs compile.
@@ -158,14 +181,15 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
 
 
 def _load_network(manifest: Manifest, config: PipelineConfig) -> Engine:
-    return load_engine(manifest.onnx_path, manifest.choose_engine(config.engine))
+    engine = manifest.choose_engine(config.engine)
+    return load_engine(manifest.onnx_path, engine, partial(build_check, manifest))
 
 
 @contextmanager
 def _timed(timings_s: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    timings_s[stage] = time.perf_counter() - start
+    timings_s[stage] = timings_s.get(stage, 0.0) + time.perf_counter() - start
 
 
 def _changed_fixed_options(old: Any, new: Any, prefix: str = "") -> list[str]:

@@ -108,11 +108,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class Detection:
-    """One detected object: library name, box (x0, y0, x1, y1) in image pixels, score 0..1."""
+    """Where an object is: library name, box (x0, y0, x1, y1) in image pixels, score 0..1.
+
+    T_camera_expected: 4x4, where an object that is followed is expected to be; the box is around
+    it then, and no detector has seen it.
+    """
 
     object_id: str
     bbox_xyxy_px: tuple[float, float, float, float]
     score: float
+    T_camera_expected: FloatArray | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         x0, y0, x1, y1 = self.bbox_xyxy_px
@@ -120,6 +125,11 @@ class Detection:
             raise DataError(f"Box of '{self.object_id}' is empty or not finite: {x0, y0, x1, y1}.")
         if not 0.0 <= self.score <= 1.0:
             raise DataError(f"Score of '{self.object_id}' must be in 0..1, got {self.score}.")
+
+    @property
+    def followed(self) -> bool:
+        """Whether the box comes from the object's last poses."""
+        return self.T_camera_expected is not None
 
 
 @dataclass(frozen=True, eq=False)

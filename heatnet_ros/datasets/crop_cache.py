@@ -11,7 +11,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from heatnet_ros.datasets.worker_pool import run_in_workers
 from heatnet_ros.engines import load_engine
 from heatnet_ros.errors import DataError
 from heatnet_ros.estimators import Detector, build_detector
+from heatnet_ros.estimators.agreement import build_check
 from heatnet_ros.files import make_folder
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.camera import crop_around_box, project
@@ -275,7 +276,9 @@ def _load(library_path: Path, detector: str) -> tuple[ObjectLibrary, Detector | 
     if not detector:
         return library, None
     manifest = load_manifest(Path(detector))
-    engine = load_engine(manifest.onnx_path, manifest.choose_engine(EngineConfig()))
+    engine = load_engine(
+        manifest.onnx_path, manifest.choose_engine(EngineConfig()), partial(build_check, manifest)
+    )
     return library, build_detector(engine, manifest, DetectorConfig(model=detector))
 
 

@@ -13,6 +13,7 @@ from heatnet_ros.engines import Tensors, TensorSpec
 from heatnet_ros.errors import EngineError, ModelError
 
 _HINTS = {"bf16": "bf16", "fp32": "f32"}
+_INT8 = ("u8", "i8")
 # the layers that take the time; what surrounds them may run in another precision
 _HEAVY_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 
@@ -27,15 +28,20 @@ class OpenvinoEngine:
     """
 
     def __init__(self, onnx_path: Path, config: EngineConfig) -> None:
+        if config.precision not in ("auto", "int8", *_HINTS):
+            raise EngineError(
+                f"OpenVINO runs here in {' or '.join(_HINTS)}, engine.precision asks for "
+                f"{config.precision}. Set engine.precision to auto, or engine.backend to tensorrt."
+            )
         core = openvino.Core()
-        can_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        can_bf16 = "bf16" in list_precisions()
         if config.precision == "bf16" and not can_bf16:
             raise EngineError(
                 "engine.precision asks for bf16, which this CPU does not compute in (it has "
                 "neither avx512_bf16 nor amx_bf16). Set engine.precision to auto or fp32."
             )
         wanted = config.precision
-        if wanted == "auto":
+        if wanted in ("auto", "int8"):  # what a quantized file leaves in float
             wanted = "bf16" if can_bf16 else "fp32"
         properties: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -57,7 +63,14 @@ class OpenvinoEngine:
                 "or export the model again."
             ) from error
         precision = _running_precision(compiled)
-        if config.precision not in ("auto", precision):
+        if config.precision == "int8" and precision != "int8":
+            raise EngineError(
+                f"engine.precision asks for int8, {onnx_path} is not quantized. Use the model that "
+                "`python -m heatnet_ros quantize` makes of it, or set engine.precision to auto, or "
+                "engine.backend to tensorrt."
+            )
+        # a quantized file says itself what is int8; engine.precision is then about the rest
+        if config.precision not in ("auto", precision) and precision != "int8":
             raise EngineError(
                 f"engine.precision asks for {config.precision}, OpenVINO runs {onnx_path} in "
                 f"{precision}. Set engine.precision to auto or {precision}."
@@ -87,6 +100,12 @@ class OpenvinoEngine:
         }
 
 
+def list_precisions() -> tuple[str, ...]:
+    """What this CPU computes in, the fastest first."""
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("bf16", "fp32") if "BF16" in capabilities else ("fp32",)
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
@@ -95,12 +114,15 @@ def _running_precision(compiled: Any) -> str:
     """The precision the heavy layers were compiled to, read from the executable graph.
 
     The hint alone may be ignored. A network without such layers is judged by all its layers.
+    int8: of a quantized file (QuantizeLinear), where at least half of the heavy layers run so.
     """
     layers = [
         (op.rt_info["layerType"].value, op.rt_info["runtimePrecision"].value)
         for op in compiled.get_runtime_model().get_ordered_ops()
     ]
     heavy = [precision for kind, precision in layers if kind in _HEAVY_LAYERS]
+    if heavy and 2 * sum(precision in _INT8 for precision in heavy) >= len(heavy):
+        return "int8"
     return "bf16" if "bf16" in (heavy or [precision for _, precision in layers]) else "fp32"
 
 

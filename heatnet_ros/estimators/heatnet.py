@@ -20,6 +20,7 @@ from heatnet_ros.geometry.camera import Crop, crop_around_box, scale_points, und
 from heatnet_ros.geometry.depth_solve import solve_pnp_depth
 from heatnet_ros.geometry.joint import DepthImage
 from heatnet_ros.geometry.pnp import PnpSolution, solve_pnp
+from heatnet_ros.geometry.symmetry import canonicalize
 from heatnet_ros.manifest import Manifest
 from heatnet_ros.objects import ObjectLibrary, ObjectModel
 from heatnet_ros.types import (
@@ -175,7 +176,10 @@ class HeatNetEstimator:
         points_px = crop.to_image(points_crop_px)
         ideal_px = undistort_points(points_px, frame.K, frame.distortion)
         threshold_px = config.ransac_threshold_px / crop.scale
-        solution = self._solve_points(frame, model, ideal_px, weights, threshold_px)
+        expected = detection.T_camera_expected
+        if expected is not None:  # the network answers for the canonical pose
+            expected = canonicalize(expected, model.symmetries)
+        solution = self._solve_points(frame, model, ideal_px, weights, threshold_px, expected)
         if solution is None:
             detail = f"{used.sum()} of {len(used)} keypoints are confident, they agree on no pose"
             return Rejection(detection.object_id, Reason.TOO_FEW_INLIERS, detail, detection)
@@ -202,6 +206,7 @@ class HeatNetEstimator:
         ideal_px: FloatArray,
         weights: FloatArray,
         threshold_px: float,
+        T_camera_expected: FloatArray | None,
     ) -> PnpSolution | None:
         if not self.config.use_depth or frame.depth_m is None:
             return solve_pnp(model.keypoints_m, ideal_px, frame.K, weights, threshold_px)
@@ -213,6 +218,7 @@ class HeatNetEstimator:
             model.surface,
             model.diameter_m,
             DepthImage(frame.depth_m, frame.K, frame.distortion),
+            T_camera_expected=T_camera_expected,
         )
 
 

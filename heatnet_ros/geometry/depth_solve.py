@@ -34,6 +34,10 @@ MIN_POINTS = 12  # fewer with a depth than this decide nothing
 SAME_ANGLE_RAD, SAME_SHIFT = 0.26, 0.1
 # measured minus predicted depth beyond the gate says no more; in diameters, and not below the noise
 GATE, GATE_SIGMA = 0.06, 5.0
+# An expected pose with a smaller cost is right. Rendered film of 13 objects, shipped networks: of
+# 298 predictions 4 mm and 2 degrees off about 9 in 10 had less; of 270 that led to a wrong pose
+# none had less than 0.8.
+BORNE_OUT = 0.7
 OCCLUDED_COST = 0.5  # of a sample that something stands before; behind the gate it is 1
 START_GATE, GATE_SHRINK, ITERATIONS = 0.2, 0.5, 3
 # A keypoint's noise as a part of the threshold, and where it stops to count. The noise is not
@@ -51,28 +55,38 @@ def solve_pnp_depth(
     diameter_m: float,
     image: DepthImage,
     seed: int = 0,
+    T_camera_expected: FloatArray | None = None,
 ) -> pnp.PnpSolution | None:
     """``solve_pnp`` with a depth image: the pose that keypoints and depth agree on.
 
     points_object_m (K, 3), points_px (K, 2) of an ideal pinhole with image.K, confidence (K,),
     threshold_px and seed are those of ``solve_pnp``; surface: (N, 6) points and outward unit
     normals in the object's frame. Where the object has no depth, the result is ``solve_pnp``'s.
+    T_camera_expected (4, 4): where the object should be, as its last poses say. If keypoints and
+    depth bear it out, nothing else is sought; if not, it is one hypothesis more.
     Returns None where fewer than 4 keypoints agree with the pose, or nothing determines it.
     Raises DataError on arrays that do not fit together.
     """
     X, px, w, usable = _usable(points_object_m, points_px, confidence, threshold_px, surface)
     if len(X) < pnp.MIN_INLIERS:
         return None
+    problem = _problem(X, px, w, threshold_px, surface, diameter_m, image)
+    expected = np.zeros((0, 4, 4))
+    if T_camera_expected is not None:
+        expected = _fit(T_camera_expected[None], problem)
+        costs, seen = _costs(expected, problem, w, threshold_px)
+        if costs[0] < BORNE_OUT and seen[0] >= MIN_POINTS:
+            return _solution(expected[0], problem, threshold_px, usable)
     rng = np.random.default_rng(seed)
     poses, costs = pnp.sample_poses(X, px, image.K, w, threshold_px, rng, LEAST_ROUNDS)
     if not len(poses):
         return None
-    problem = _problem(X, px, w, threshold_px, surface, diameter_m, image)
     poses = _distinct(poses[np.argsort(costs, kind="stable")], diameter_m)
     costs, seen = _costs(poses, problem, w, threshold_px)
     if seen.max() < MIN_POINTS:
         return pnp.solve_pnp(points_object_m, points_px, image.K, confidence, threshold_px, seed)
     fitted = _fit(poses[np.argsort(costs, kind="stable")[:FITTED]], problem)
+    fitted = np.concatenate([fitted, expected])
     costs, _ = _costs(fitted, problem, w, threshold_px)
     return _solution(fitted[int(np.argmin(costs))], problem, threshold_px, usable)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 from heatnet_ros.datasets.shards import load_shards
 from heatnet_ros.errors import DataError
+from heatnet_ros.machine import count_cores
 from heatnet_ros.onboard.budget import (
     GPU_WIDTH,
     IMAGES_PER_SCENE,
@@ -82,13 +82,6 @@ def measure_machine(
     shutil.rmtree(places.run / "calibration", ignore_errors=True)
     shutil.rmtree(places.data / "crops", ignore_errors=True)  # of too few images
     return rates
-
-
-def count_cores() -> int:
-    """Cores that this process may use, which may be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def find_gpu() -> str:

@@ -11,6 +11,7 @@ import yaml
 
 from heatnet_ros.datasets.statistics import ViewStatistics, measure_views
 from heatnet_ros.files import write_whole
+from heatnet_ros.machine import count_cores
 from heatnet_ros.onboard.budget import IMAGES_PER_SCENE, Plan
 from heatnet_ros.onboard.check import ONE_COLOR, CheckedObject
 from heatnet_ros.onboard.options import Options, Places
@@ -145,7 +146,6 @@ def choose_loaders() -> int:
     One does not keep a GPU busy; the batches do not depend on their number.
     """
     # the calibration writes training files, so it imports this module
-    from heatnet_ros.onboard.calibration import count_cores
 
     return max(1, min(MOST_LOADERS, count_cores() // 2))
 

@@ -35,11 +35,14 @@ class FilmFrame:
     poses_true: dict[str, FloatArray]
 
 
-def orbit_camera(time_s: float) -> FloatArray:
-    """T_world_camera at a time: elevation 25 to 65 degrees, 0.55 to 0.85 m from the objects."""
+def orbit_camera(time_s: float, scale: float = 1.0) -> FloatArray:
+    """T_world_camera at a time: elevation 25 to 65 degrees, 0.55 to 0.85 m from the objects.
+
+    scale: of the distance.
+    """
     azimuth = 2 * np.pi * time_s / _TURN_S
     elevation = np.radians(45 + 20 * np.sin(2 * np.pi * time_s / _NOD_S))
-    distance = 0.7 + 0.15 * np.sin(2 * np.pi * time_s / _ZOOM_S)
+    distance = scale * (0.7 + 0.15 * np.sin(2 * np.pi * time_s / _ZOOM_S))
     target = np.array([0.03 * np.cos(3 * azimuth), 0.03 * np.sin(2 * azimuth), 0.03])
     offset = [
         np.cos(elevation) * np.cos(azimuth),
@@ -63,13 +66,17 @@ class Film:
         objects_per_scene: int = 3,
         frames_per_scene: int = 40,
         noise: bool = True,
+        scale: float = 1.0,
     ) -> None:
-        """Load the meshes. Raises ConfigError where an object has none, EngineError without EGL."""
+        """Load the meshes. scale: of the table and the camera's distance.
+
+        Raises ConfigError where an object has no mesh, EngineError without EGL.
+        """
         self._meshes = _load_meshes(library)
         self._surfaces = {name: o.surface[:, :3] for name, o in library.objects.items()}
         self._K, self._seed, self._rate_hz, self._noise = K, seed, rate_hz, noise
         self._count = min(objects_per_scene, len(self._meshes))
-        self._frames_per_scene = frames_per_scene
+        self._frames_per_scene, self._scale = frames_per_scene, scale
         self._scenes: dict[int, Scene] = {}
         self._rasterizer = Rasterizer(size_wh)
 
@@ -82,7 +89,7 @@ class Film:
     def render(self, index: int) -> FilmFrame:
         """Frame ``index`` of the film, as the camera's sensor gives it."""
         scene = self._scene_of(index // self._frames_per_scene)
-        T_world_camera = orbit_camera(index / self._rate_hz)
+        T_world_camera = orbit_camera(index / self._rate_hz, self._scale)
         picture = self._rasterizer.render(scene, self._K, T_world_camera)
         poses = self._visible_poses(scene, T_world_camera, picture)
         if not self._noise:
@@ -99,7 +106,11 @@ class Film:
             scene = build_table_scene(
                 {name: self._meshes[name] for name in names},
                 np.random.default_rng((self._seed, 1, scene_index)),
-                SceneSettings(objects=(len(names), len(names)), distractors=(1, 4)),
+                SceneSettings(
+                    objects=(len(names), len(names)),
+                    distractors=(1, 4),
+                    spread_m=SceneSettings.spread_m * self._scale,
+                ),
             )
             # only the latest: a scene holds two textures
             self._scenes = {scene_index: scene}

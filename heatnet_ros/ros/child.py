@@ -77,14 +77,21 @@ class Child:
             process.wait()
 
     def peak_memory_mb(self) -> float:
-        """Largest resident memory so far, from /proc; 0 where there is none (not Linux)."""
+        """Largest resident memory so far; 0 where the system does not tell (not Linux)."""
+        return self._memory_mb("VmHWM")
+
+    def memory_mb(self) -> float:
+        """Resident memory now; 0 where the system does not tell."""
+        return self._memory_mb("VmRSS")
+
+    def _memory_mb(self, field: str) -> float:
         if self._process is None:
             return 0.0
         try:
             status = Path(f"/proc/{self._process.pid}/status").read_text()
         except OSError:
             return 0.0
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        found = re.search(rf"{field}:\s+(\d+) kB", status)
         return round(int(found.group(1)) * 1024 / 1e6, 1) if found else 0.0
 
     def describe_log(self) -> str:

@@ -10,12 +10,13 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from heatnet_ros.errors import ConfigError, EngineError
-from heatnet_ros.files import write_json
+from heatnet_ros.files import make_folder, write_json
 from heatnet_ros.params_file import load_params
 from heatnet_ros.resources import find_resource
 from heatnet_ros.ros.child import Child
@@ -25,7 +26,7 @@ _START_LIMIT_S = 60.0
 _FINISH_LIMIT_S = 30.0
 # the node reports its counters once a second
 _LAST_REPORT_S = 2.2
-_SCENES = 5
+_MEMORY_EVERY_S = 5.0
 _REMAPPINGS = {
     "color/image_raw": "/camera/camera/color/image_raw",
     "color/camera_info": "/camera/camera/color/camera_info",
@@ -61,34 +62,64 @@ def run(args: argparse.Namespace) -> int:
     Writes ``report.json``, ``overlay.png`` and the logs of the three processes. Raises ConfigError
     or EngineError when something is missing or a process ends too early.
     """
-    if args.seconds <= 0 or args.rate <= 0:
+    report = play(
+        Show(args.params, args.seconds, args.rate, replay=args.replay, seed=args.seed), args.out
+    )
+    print((args.out / "monitor.log").read_text().rstrip())
+    print(f"node memory {report['rss_mb']:.0f} MB at most")
+    print(f"Wrote {args.out}/report.json and {args.out}/overlay.png")
+    return _judge(report)
+
+
+@dataclass(frozen=True)
+class Show:
+    """What is played: ``rate`` frames a second; ``replay`` frames drawn beforehand, 0: live.
+
+    scenes: how often the table is laid anew. objects: on the table.
+    """
+
+    params: str
+    seconds: float
+    rate: float
+    replay: int = 0
+    seed: int = 0
+    scenes: int = 5
+    objects: int = 3
+
+
+def play(show: Show, out: Path) -> dict[str, Any]:
+    """Camera, node and monitor until the last frame; the monitor's report with ``rss_mb`` (most)
+    and ``memory_mb`` (the node's, every few seconds). Raises as ``run`` does.
+    """
+    if show.seconds <= 0 or show.rate <= 0:
         raise ConfigError(
-            f"--seconds and --rate must be > 0, got {args.seconds:g} and {args.rate:g}."
+            f"--seconds and --rate must be > 0, got {show.seconds:g} and {show.rate:g}."
         )
     _check_installed()
-    params_file = find_resource(args.params, "Parameter file")
+    params_file = find_resource(show.params, "Parameter file")
     objects_file = load_params(params_file).objects_file
-    args.out.mkdir(parents=True, exist_ok=True)
-    live_file, overlay_file = args.out / "live.json", args.out / "overlay.png"
-    for stale in (live_file, overlay_file, args.out / "report.json"):
+    make_folder(out)
+    live_file, overlay_file = out / "live.json", out / "overlay.png"
+    for stale in (live_file, overlay_file, out / "report.json"):
         stale.unlink(missing_ok=True)
-    frames = max(round(args.seconds * args.rate), 1)
+    frames = max(round(show.seconds * show.rate), 1)
     environment = _environment()
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     with ExitStack() as stack:
 
         def start(name: str, module: str, *ros_args: str) -> Child:
-            child = Child(name, module, ros_args, args.out / f"{name}.log", environment)
+            child = Child(name, module, ros_args, out / f"{name}.log", environment)
             return stack.enter_context(child)
 
         status = stack.enter_context(StatusLine(sys.stdout))
-        print(f"Starting camera, node and monitor. Logs: {args.out}/*.log", flush=True)
+        print(f"Starting camera, node and monitor. Logs: {out}/*.log", flush=True)
         camera = start(
             "camera", "heatnet_ros.ros.synthetic_camera",
-            *_parameters(objects_file=objects_file, rate_hz=float(args.rate), frames=frames),
-            *_parameters(seed=args.seed, frames_per_scene=max(frames // _SCENES, 1)),
-            *_parameters(wait_for_truth=True, replay=args.replay),
+            *_parameters(objects_file=objects_file, rate_hz=float(show.rate), frames=frames),
+            *_parameters(seed=show.seed, frames_per_scene=max(frames // show.scenes, 1)),
+            *_parameters(wait_for_truth=True, replay=show.replay),
+            *_parameters(objects_per_scene=show.objects),
         )  # fmt: skip
         node = start(
             "node", "heatnet_ros.ros.node", "--params-file", str(params_file),
@@ -99,19 +130,17 @@ def run(args: argparse.Namespace) -> int:
             *_parameters(objects_file=objects_file, report_file=str(live_file)),
             *_parameters(overlay_file=str(overlay_file)),
         )  # fmt: skip
-        _wait_for_first_frame(status, live_file, [camera, node, monitor])
-        _wait_for_last_frame(status, live_file, frames, args.rate, [camera, node, monitor])
+        children = [camera, node, monitor]
+        _wait_for_first_frame(status, live_file, children)
+        memory_mb = _wait_for_last_frame(status, live_file, frames, show.rate, children)
         rss_mb = node.peak_memory_mb()
         status.end()
         print("Scoring the last poses and drawing the overlay.", flush=True)
         monitor.stop(_FINISH_LIMIT_S)
-    report = _read(live_file) | {"rss_mb": rss_mb}
+    report = _read(live_file) | {"rss_mb": rss_mb, "memory_mb": memory_mb}
     live_file.unlink()
-    write_json(args.out / "report.json", report)
-    print((args.out / "monitor.log").read_text().rstrip())
-    print(f"node memory {rss_mb:.0f} MB at most")
-    print(f"Wrote {args.out}/report.json and {overlay_file}")
-    return _judge(report)
+    write_json(out / "report.json", report)
+    return report
 
 
 def _check_installed() -> None:
@@ -170,8 +199,11 @@ def _wait_for_first_frame(status: StatusLine, live_file: Path, children: list[Ch
 
 def _wait_for_last_frame(
     status: StatusLine, live_file: Path, frames: int, rate_hz: float, children: list[Child]
-) -> None:
+) -> list[float]:
+    """Returns the node's memory in MB, every few seconds."""
     camera, *others = children
+    memory_mb: list[float] = []
+    noted_s = time.monotonic()
     # a slow machine draws slower than the rate
     deadline_s = time.monotonic() + 5 * frames / rate_hz + _START_LIMIT_S
     while camera.is_running:
@@ -179,6 +211,9 @@ def _wait_for_last_frame(
         done = live.get("frames", {}).get("published", 0)
         status.show_bar(done / frames, f"{done}/{frames} frames  {_live_numbers(live)}")
         _check_alive(others)
+        if time.monotonic() - noted_s >= _MEMORY_EVERY_S:
+            noted_s = time.monotonic()
+            memory_mb.append(others[0].memory_mb())
         if time.monotonic() > deadline_s:
             raise EngineError(f"The camera does not finish.\n{camera.describe_log()}")
         time.sleep(0.2)
@@ -189,6 +224,7 @@ def _wait_for_last_frame(
         status.show_bar(1.0, f"waiting for the last poses  {_live_numbers(live)}")
         time.sleep(0.2)
     _check_alive(others)
+    return memory_mb
 
 
 def _live_numbers(live: dict[str, Any]) -> str:

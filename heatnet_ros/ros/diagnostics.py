@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
+from heatnet_ros.machine import resident_memory_mb
 from heatnet_ros.ros.problems import Problems, Source
 
 _PIPELINE = (Source.CONFIGURATION, Source.PIPELINE)
@@ -56,12 +55,3 @@ def _status(
         message=" | ".join(problems) or good,
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
-
-
-def resident_memory_mb() -> float:
-    """Resident memory of this process, or 0 where the system does not tell (not Linux)."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

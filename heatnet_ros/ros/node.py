@@ -263,6 +263,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         configured, self._configured = self._configured, None
         if configured is not None:
             configured.publishers.destroy()
+            configured.pipeline.close()
 
     def destroy_node(self) -> None:
         """Stop the worker first: it must not publish through what is gone."""

@@ -73,7 +73,7 @@ class Scoreboard:
                 f"p{q}": round(float(np.percentile(self._latencies_s, q)) * 1e3, 1)
                 if self._latencies_s
                 else None
-                for q in (50, 95)
+                for q in (50, 95, 99)
             },
         }
 

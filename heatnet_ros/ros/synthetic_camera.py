@@ -62,8 +62,8 @@ class CameraConfig:
     )
     replay: int = option(
         0,
-        "Draw so many frames beforehand and publish them over and over, for rates faster than "
-        "this machine draws; 0 draws live",
+        "Draw so many frames beforehand and publish them to and fro, for rates faster than this "
+        "machine draws; 0 draws live",
         low=0,
         high=1000,
     )
@@ -108,6 +108,8 @@ class SyntheticCamera(Node):  # type: ignore[misc]
             noise=config.noise,
         ) as film:  # fmt: skip
             drawn = [film.render(i) for i in range(config.replay)]
+
+            drawn += drawn[-2:0:-1]  # to and fro: the camera never jumps
 
             def draw(index: int) -> FilmFrame:
                 return drawn[index % len(drawn)] if drawn else film.render(index)

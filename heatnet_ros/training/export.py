@@ -25,23 +25,16 @@ from heatnet_ros.config import EngineConfig, build_config
 from heatnet_ros.engines import Engine, load_engine
 from heatnet_ros.errors import ModelError
 from heatnet_ros.files import write_whole
+from heatnet_ros.machine import describe_commit
 from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.progress import Progress
 from heatnet_ros.training import parity
 from heatnet_ros.training.checkpoint import load_checkpoint
 from heatnet_ros.training.crops import load_crops
 from heatnet_ros.training.evaluate_heatnet import evaluate_crops
-from heatnet_ros.training.export_samples import (
-    RealImages,
-    Sample,
-    held_out_crops,
-    held_out_frames,
-    real_crops,
-    real_frames,
-)
+from heatnet_ros.training.export_samples import held_out_crops, held_out_frames
 from heatnet_ros.training.frames import index_boxes, load_frames
 from heatnet_ros.training.heatnet import DeployedHeatNet, HeatNet, HeatNetConfig
-from heatnet_ros.training.loop import describe_commit
 from heatnet_ros.training.model_folder import ROOM_FOR_MODEL, staging_folder, write_model_folder
 from heatnet_ros.training.onnx_graph import (
     HalfCompute,
@@ -50,6 +43,13 @@ from heatnet_ros.training.onnx_graph import (
     fuse_batchnorm,
     round_weights,
     store_weights_as_fp16,
+)
+from heatnet_ros.training.real_samples import (
+    CropShape,
+    RealImages,
+    Sample,
+    real_crops,
+    real_frames,
 )
 from heatnet_ros.training.train_heatnet import TrainConfig
 from heatnet_ros.training.train_yolo import UPDATES, YoloTrainConfig, evaluate_frames
@@ -168,7 +168,8 @@ def build_heatnet(
     crops = load_crops(Path(config.data), 0, config.validation_shards)
     samples = held_out_crops(crops, library, net.config, config.margin)
     if options.images is not None:
-        samples += real_crops(options.images, library, net.config, config.margin)
+        shape = CropShape(size, net.config.rgbd, config.margin)
+        samples += real_crops(options.images, library, shape)
     outputs = ("heatmaps", "confidence")[: _count_outputs(shipped, inputs)]
     accuracy = evaluate_crops(shipped.net, crops, library, config.margin)
     shipped.eval()
@@ -261,7 +262,7 @@ def check(
     progress.step("reference")
     seen: set[str] = set()
     for backend, precision in BACKENDS:
-        engine = load_engine(path, EngineConfig(backend=backend, precision=precision))
+        engine = load_engine(path, EngineConfig(backend, precision, device="cpu"))
         name, arithmetic = engine.description, engine.description.split()[-1]
         progress.step(name)
         if name in seen:  # auto is what was asked for by name already

@@ -1,53 +1,20 @@
-"""What an export is checked on: held-out rendered data, and real images where they are given."""
+"""Held-out rendered data that an export is checked on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from heatnet_ros.datasets.bop import BopImage, BopScene, ObjectTruth
-from heatnet_ros.datasets.open import open_dataset
-from heatnet_ros.errors import DataError
-from heatnet_ros.estimators.heatnet import MIN_VALID_DEPTH
-from heatnet_ros.estimators.heatnet_input import encode_depth
-from heatnet_ros.geometry.camera import crop_around_box, fit_letterbox
-from heatnet_ros.objects import ObjectLibrary, ObjectModel
+from heatnet_ros.geometry.camera import fit_letterbox
+from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.training.crops import crop_sample
 from heatnet_ros.training.frames import frame_sample
 from heatnet_ros.training.heatnet import HeatNetConfig
+from heatnet_ros.training.real_samples import CropSample, Sample, crop_feed, spread
 
 HELD_OUT = 64
-REAL = 96
-MIN_VISIBLE = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """One network input. feed: tensor name -> array with a batch of one. origin: for the record."""
-
-    feed: dict[str, np.ndarray]
-    origin: str
-
-
-@dataclass(frozen=True, eq=False)
-class CropSample(Sample):
-    """A crop. warp: 2x3, pixels of the image that K describes -> crop pixels."""
-
-    warp: np.ndarray
-    K: np.ndarray
-    model: ObjectModel
-
-
-@dataclass(frozen=True)
-class RealImages:
-    """A data set's split, such as ``lmo`` and ``test``."""
-
-    dataset: Path
-    split: str
 
 
 def held_out_crops(
@@ -58,99 +25,21 @@ def held_out_crops(
     diameters = [model.diameter_m for model in models]
     rng = np.random.default_rng(0)
     samples = []
-    for i in _spread(len(crops["object"]), HELD_OUT):
+    for i in spread(len(crops["object"]), HELD_OUT):
         index = int(crops["object"][i])
         rgb, depth, _, warp = crop_sample(
             dict(crops), i, diameters, config.crop_px, margin, None, rng, config.rgbd
         )
-        feed = _crop_feed(rgb, index, depth if config.rgbd else None)
+        feed = crop_feed(rgb, index, depth if config.rgbd else None)
         samples.append(CropSample(feed, "held out", warp, crops["K"][i], models[index]))
     return samples
-
-
-def real_crops(
-    images: RealImages, library: ObjectLibrary, config: HeatNetConfig, margin: float
-) -> list[CropSample]:
-    """Crops around the true boxes of real images, cut as the estimator does.
-
-    An object of which the data set does not say how visible it is counts as visible. Raises
-    DataError when the split shows none of the library's objects.
-    """
-    names = list(library.objects)
-    wanted = [
-        (image, names.index(name), truth.bbox_xyxy_px)
-        for image, scene in _images(images)
-        if image.depth_path is not None or not config.rgbd
-        for truth in image.truths
-        if (name := scene.name_of(truth.obj_id)) in names
-        and truth.bbox_xyxy_px is not None
-        and _is_visible(truth)
-    ]
-    samples = []
-    for i in _spread(len(wanted), REAL):
-        image, index, box = wanted[i]
-        model = library[names[index]]
-        frame = image.load_frame()
-        crop = crop_around_box(box, config.crop_px, margin)
-        depth = None
-        if config.rgbd:
-            if frame.depth_m is None:
-                continue
-            depth_m = np.asarray(crop.warp(frame.depth_m, nearest=True), np.float32)
-            if np.mean(np.isfinite(depth_m) & (depth_m > 0)) < MIN_VALID_DEPTH:
-                continue
-            depth = encode_depth(depth_m, model.diameter_m)
-        offset = crop.to_crop(np.zeros(2))
-        warp = np.column_stack([crop.scale * np.eye(2), offset])
-        feed = _crop_feed(np.asarray(crop.warp(frame.rgb), np.uint8), index, depth)
-        samples.append(CropSample(feed, "real", warp, frame.K, model))
-    if not samples:
-        needs = " with depth" if config.rgbd else ""
-        raise DataError(
-            f"{images.dataset / images.split} shows none of {', '.join(names)} in an image with "
-            f"true poses and boxes{needs}. Give another data set, or leave --images out."
-        )
-    return samples
-
-
-def _is_visible(truth: ObjectTruth) -> bool:
-    """Enough of it, where the data set says how much: Linemod_preprocessed does not."""
-    return truth.visible_fraction is None or truth.visible_fraction >= MIN_VISIBLE
 
 
 def held_out_frames(data: Mapping[str, Any], input_hw: tuple[int, int]) -> list[Sample]:
     """Frames that the training did not see, letterboxed to the detector's input."""
     samples = []
-    for i in _spread(len(data["frames"]), HELD_OUT):
+    for i in spread(len(data["frames"]), HELD_OUT):
         frame = frame_sample(dict(data), i, None, 0.0)[0]
         image = fit_letterbox((frame.shape[0], frame.shape[1]), input_hw).apply(frame)
         samples.append(Sample({"image": image[None]}, "held out"))
     return samples
-
-
-def real_frames(images: RealImages, input_hw: tuple[int, int]) -> list[Sample]:
-    """Whole real images, letterboxed as the detector does."""
-    found = [image for image, _ in _images(images)]
-    samples = []
-    for i in _spread(len(found), HELD_OUT):
-        rgb = found[i].load_frame().rgb
-        image = fit_letterbox(rgb.shape[:2], input_hw).apply(rgb)
-        samples.append(Sample({"image": image[None]}, "real"))
-    return samples
-
-
-def _images(images: RealImages) -> Iterator[tuple[BopImage, BopScene]]:
-    """Every image of the split, with its scene."""
-    for scene in open_dataset(images.dataset, images.split):
-        for image in scene.images:
-            yield image, scene
-
-
-def _crop_feed(rgb: np.ndarray, index: int, depth: np.ndarray | None) -> dict[str, np.ndarray]:
-    feed = {"rgb": rgb[None], "object_index": np.array([index], np.int64)}
-    return feed if depth is None else feed | {"depth": depth[None].astype(np.float32)}
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    """Up to ``wanted`` indices below ``count``, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int)).tolist()

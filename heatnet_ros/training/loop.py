@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.files import make_folder
+from heatnet_ros.machine import describe_commit
 from heatnet_ros.training.batches import MakeBatch, NumberedBatches, Position, load_batches
 from heatnet_ros.training.muon import Muon
 from heatnet_ros.training.pretrained import start_from
@@ -245,17 +245,6 @@ def _provenance() -> dict[str, str]:
     name = module.name.removesuffix(".__main__") if module else ""
     program = f"python -m {name}" if name else Path(sys.argv[0]).name
     return {"command": " ".join([program, *sys.argv[1:]]), "commit": describe_commit()}
-
-
-def describe_commit() -> str:
-    """``git describe`` of the working tree, or ``unknown``."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
 
 
 def read_command(

@@ -23,7 +23,7 @@ ROOM_FOR_MODEL = (
     "Expected a writable folder with room for the model (twice its size). Make room or give "
     "another --out, and run the same command again."
 )
-HEADER = "# Written by `python -m heatnet_ros export`; do not edit.\n"
+HEADER = "# Written by `python -m heatnet_ros export` or `quantize`; do not edit.\n"
 # what an export may leave in a model folder; everything else there is the user's
 _OWN_FILES = ("model.onnx", "model-" + "[0-9a-f]" * 12 + ".onnx", "*.part")
 

@@ -15,14 +15,10 @@ import numpy as np
 
 from heatnet_ros.config import EstimatorConfig, GateConfig
 from heatnet_ros.errors import ModelError
-from heatnet_ros.estimators.heatnet import FIT_RADIUS_PX, decode_heatmaps
+from heatnet_ros.estimators.agreement import USED_BOX_SCORE, USED_CONFIDENCE, find_ambiguous
+from heatnet_ros.estimators.heatnet import decode_heatmaps
 from heatnet_ros.geometry.pnp import PnpSolution, solve_pnp
-from heatnet_ros.training.export_samples import CropSample
-
-USED_CONFIDENCE = 0.3  # a flat heatmap's maximum is arbitrary: only these keypoints are compared
-USED_BOX_SCORE = 0.4
-# two maxima so near to each other in height are no unique maximum: the last bit picks one
-AMBIGUOUS = 0.01
+from heatnet_ros.training.real_samples import CropSample
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -39,6 +35,7 @@ class Limits:
     max_px: float | None = None
     p99_px: float | None = None
     max_pose_mm: float | None = None
+    median_pose_mm: float | None = None
     max_heatmap: float | None = None
     max_confidence: float | None = None
     max_ambiguous: float | None = None
@@ -178,28 +175,6 @@ def find_excess(found: dict[str, float], limits: Limits) -> str:
         for name, limit in asdict(limits).items()
         if limit is not None and name in values and not values[name] < limit
     )
-
-
-def find_ambiguous(heatmaps: np.ndarray) -> np.ndarray:
-    """Which of the heatmaps (K, h, w) have a second peak within 1 % of the highest -> K bool.
-
-    A second peak is a local maximum outside the window that decoding fits around the highest.
-    """
-    k, h, w = heatmaps.shape
-    padded = np.pad(heatmaps, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-    neighbours = [
-        padded[:, 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]
-        for dy in (-1, 0, 1)
-        for dx in (-1, 0, 1)
-        if (dy, dx) != (0, 0)
-    ]
-    is_peak = np.all([heatmaps >= neighbour for neighbour in neighbours], axis=0)
-    top = heatmaps.reshape(k, -1).argmax(axis=1)
-    y, x = (index[:, None, None] for index in (top // w, top % w))
-    rows, columns = np.mgrid[:h, :w]
-    far = np.maximum(np.abs(rows - y), np.abs(columns - x)) > FIT_RADIUS_PX
-    high = heatmaps >= (1 - AMBIGUOUS) * heatmaps.max(axis=(1, 2), keepdims=True)
-    return np.asarray((is_peak & far & high).any(axis=(1, 2)))
 
 
 def solve_pose(

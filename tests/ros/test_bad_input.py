@@ -103,7 +103,7 @@ def test_bad_message(bench, case):
 
 
 def test_damaged_compressed_colour(bench):
-    data = cv2.imencode(".jpg", bench.rgb)[1].tobytes()
+    data = cv2.imencode(".jpg", bench.rgb[..., ::-1])[1].tobytes()
     good = CompressedImage(format="jpeg", data=data)
     bad = CompressedImage(format="jpeg", data=data[:-500])
     bench.start(color_transport="compressed")

@@ -34,7 +34,7 @@ def test_parameters_have_description_type_and_range(bench):
 
 
 def test_live_parameter_changes_while_it_runs(bench):
-    bench.start()
+    bench.start(**{"follow.enabled": False})  # a followed object needs no detection
     bench.stream_until_poses()
     # the scores of the fake detector: 0.95, 0.94, 0.93
     assert bench.set_parameter("detector.score_threshold", 0.99).successful

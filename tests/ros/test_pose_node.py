@@ -113,7 +113,7 @@ def test_log_says_what_really_runs(bench):
 @pytest.mark.parametrize("extension", [".jpg", ".png"])
 def test_compressed_colour(bench, extension):
     bench.start(color_transport="compressed")
-    data = cv2.imencode(extension, bench.rgb)[1].tobytes()
+    data = cv2.imencode(extension, bench.rgb[..., ::-1])[1].tobytes()
     bench.stream_until_poses(color=None, compressed=CompressedImage(format="jpeg", data=data))
     assert bench.poses[0][1].header.frame_id == FRAME
 

@@ -65,7 +65,7 @@ def test_values_are_taken_and_whole_numbers_become_floats() -> None:
         ({"gate": {"min_score": "0.5"}}, "expected float, got '0.5'"),
         ({"gate": {"min_score": float("nan")}}, "expected 0.0 to 1.0, got nan"),
         ({"gate": {"min_score": 1.01}}, "expected 0.0 to 1.0, got 1.01"),
-        ({"engine": {"backend": "tensorflow"}}, "one of auto, openvino, onnxruntime"),
+        ({"engine": {"backend": "tensorflow"}}, "one of auto, openvino, onnxruntime, tensorrt"),
         ({"objects_file": 3}, "expected str, got 3"),
     ],
 )

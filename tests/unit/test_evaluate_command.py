@@ -51,7 +51,7 @@ def dataset(world: World, tmp_path: Path) -> Path:
     assert frame.depth_m is not None
     cameras, truths, infos = {}, {}, {}
     for image_id in range(IMAGES):
-        cv2.imwrite(str(scene / "rgb" / f"{image_id:06d}.png"), frame.rgb)
+        cv2.imwrite(str(scene / "rgb" / f"{image_id:06d}.png"), frame.rgb[..., ::-1])
         depth = np.rint(frame.depth_m * 10000).astype(np.uint16)
         cv2.imwrite(str(scene / "depth" / f"{image_id:06d}.png"), depth)
         cameras[image_id] = {"cam_K": K.ravel().tolist(), "depth_scale": 0.1}

@@ -14,21 +14,22 @@ import heatnet_ros
 
 ROOT = Path(heatnet_ros.__file__).parent
 
-BASE = {
-    *("errors", "types", "config", "resources", "files", "ply", "mesh", "keypoint_sampling"),
-}
+BASE = {"errors", "types", "config", "resources", "files", "ply", "mesh", "keypoint_sampling"}
 SHAPES = BASE | {"geometry", "objects"}
 PARTS = SHAPES | {"manifest", "engines"}
-RUN_TIME = PARTS | {"estimators", "refiners", "gate", "instances", "pipeline"}
-OFFLINE = RUN_TIME | {"datasets", "rendering", "metrics", "overlay", "evaluate", "progress"}
+RUN_TIME = PARTS | {"estimators", "refiners", "gate", "instances", "following", "pipeline"}
+OFFLINE = RUN_TIME | {
+    *("datasets", "rendering", "metrics", "overlay", "evaluate", "progress", "machine"),
+}
 # layer -> what it may import of the package, besides itself; a file that is not named here is a
 # command: it wires the rest together and nothing below imports it
 LAYERS = {
     "errors": set(),
     "types": {"errors"},
     "config": {"errors", "types"},
-    "resources": {"errors"},
     "files": {"errors"},
+    "resources": {"errors"},
+    "machine": set(),
     "progress": set(),
     "ply": {"errors", "files"},
     "mesh": {"errors", "types", "files", "ply"},
@@ -42,13 +43,15 @@ LAYERS = {
     "refiners": SHAPES,
     "gate": SHAPES,
     "instances": SHAPES,
+    "following": PARTS | {"estimators", "instances"},
     "pipeline": RUN_TIME,
     "metrics": SHAPES,
     "overlay": SHAPES,
     "datasets": OFFLINE - {"evaluate"},
     "rendering": SHAPES | {"metrics", "mesh_topology"},
     "evaluate": OFFLINE,
-    "training": OFFLINE,
+    "bench": OFFLINE | {"params_file", "predict_inputs"},
+    "training": OFFLINE | {"bench"},
     "params_file": BASE | {"ros"},  # only its config dataclass, which needs no rclpy
     "ros": OFFLINE | {"params_file"},
 }
@@ -62,6 +65,7 @@ HOMES = {
     "tensorrt": {"engines"},
     "pycuda": {"engines"},
     "onnx": {"training"},
+    "nncf": {"training"},
     "trimesh": {"rendering", "training", "mesh_import", "mesh_formats"},
     "manifold3d": {"rendering"},
     "moderngl": {"rendering"},
@@ -71,7 +75,12 @@ HOMES = {
     "launch": set(),
     "scipy": {"rendering", "training"},
 }
-THIRD_PARTY_OF_RUN_TIME = {"numpy", "cv2", "yaml", "openvino", "onnxruntime"}
+THIRD_PARTY_OF_RUN_TIME = {"numpy", "cv2", "yaml"} | {
+    "openvino",
+    "onnxruntime",
+    "tensorrt",
+    "pycuda",
+}
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

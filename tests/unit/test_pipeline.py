@@ -24,7 +24,7 @@ from fakes import (
     pose,
 )
 
-from heatnet_ros.config import EngineConfig, GateConfig, PipelineConfig, RefinerConfig
+from heatnet_ros.config import EngineConfig, FollowConfig, GateConfig, PipelineConfig, RefinerConfig
 from heatnet_ros.errors import ConfigError, ModelError
 from heatnet_ros.estimators.yolo import encode_detections
 from heatnet_ros.geometry import se3
@@ -206,9 +206,9 @@ def test_reset_starts_a_new_sequence() -> None:
 
 def test_live_thresholds_change_at_once() -> None:
     world = World(WEDGE)
-    pipeline = world.pipeline()
+    config = PipelineConfig(follow=FollowConfig(enabled=False))  # followed boxes need no detector
+    pipeline = world.pipeline(config)
     frame = world.frame()
-    config = PipelineConfig()
     changes: list[dict[str, Any]] = [
         {"detector": replace(config.detector, score_threshold=0.99)},
         {"estimator": replace(config.estimator, min_confidence=1.0)},

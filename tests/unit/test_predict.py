@@ -41,7 +41,7 @@ def write_pair(world: World, color: Path, depth: Path | None) -> None:
     frame = world.frame()
     for path in filter(None, (color, depth)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(color), frame.rgb)
+    cv2.imwrite(str(color), frame.rgb[..., ::-1])
     if depth is not None:
         assert frame.depth_m is not None
         cv2.imwrite(str(depth), np.rint(frame.depth_m * 1000).astype(np.uint16))

@@ -335,7 +335,7 @@ def test_learned_confidence_decides_which_keypoints_count() -> None:
     world = World(WEDGE)
     maps, wrong = world.heatmaps(), np.arange(KEYPOINTS) % 2 == 0
     maps[:, wrong] = np.roll(maps[:, wrong], 12, axis=3)
-    world.heatmaps = lambda: maps
+    world.answers = maps
     trust = np.where(wrong, 0.01, 0.7).astype(np.float32)
     (result,) = with_confidence(world, trust).estimate(world.frame(), world.detections())
     assert np.abs(result.T_camera_object - WEDGE[1]).max() < 2e-5
@@ -352,7 +352,7 @@ def test_learned_confidence_does_not_revive_a_keypoint_outside_the_crop() -> Non
     world = World(WEDGE)
     maps = world.heatmaps()
     maps[:, :5] = 0.0
-    world.heatmaps = lambda: maps
+    world.answers = maps
     trust = np.full(KEYPOINTS, 1.0, np.float32)
     (result,) = with_confidence(world, trust).estimate(world.frame(), world.detections())
     assert result.keypoints.confidence.tolist() == [0.0] * 5 + [1.0] * (KEYPOINTS - 5)
@@ -377,7 +377,7 @@ def test_depth_joins_the_solve_unless_told_otherwise() -> None:
     world = World(("wedge", T))
     world.noise_px = 4.0
     estimator, maps = world.estimator(CONFIG, rgbd=False), world.heatmaps()
-    world.heatmaps = lambda: maps
+    world.answers = maps
     (joint,) = estimator.estimate(world.frame(), world.detections())
     estimator.config = replace(CONFIG.estimator, use_depth=False)
     (plain,) = estimator.estimate(world.frame(), world.detections())

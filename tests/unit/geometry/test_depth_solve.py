@@ -10,7 +10,7 @@ import pytest
 from fakes import BACKGROUND_M, LIBRARY, SIZE_HW, K, pose, render_depth
 
 from heatnet_ros.errors import DataError
-from heatnet_ros.geometry import se3
+from heatnet_ros.geometry import pnp, se3
 from heatnet_ros.geometry.camera import NO_DISTORTION, project
 from heatnet_ros.geometry.depth_solve import NOISE, solve_pnp_depth
 from heatnet_ros.geometry.joint import DepthImage, noise_m
@@ -31,12 +31,14 @@ def _solve(
     depth_m: np.ndarray,
     distortion: Distortion = NO_DISTORTION,
     threshold_px: float = THRESHOLD_PX,
+    expected: FloatArray | None = None,
 ) -> PnpSolution | None:
     model, weights = LIBRARY[name], np.ones(len(px))
     image = DepthImage(depth_m, K, distortion)
     return solve_pnp_depth(
-        model.keypoints_m, px, weights, threshold_px, model.surface, model.diameter_m, image
-    )
+        model.keypoints_m, px, weights, threshold_px, model.surface, model.diameter_m, image,
+        T_camera_expected=expected,
+    )  # fmt: skip
 
 
 def _plain(name: str, px: FloatArray) -> PnpSolution | None:
@@ -145,6 +147,46 @@ def test_a_quarter_of_outliers_and_noisy_depth_with_holes(seed: int) -> None:
     mm, deg = _errors(solution, T)
     assert mm < 3 and deg < 2.5
     assert solution is not None and not solution.inliers[lost].any()
+
+
+def _nearby(T: FloatArray) -> FloatArray:
+    """Where a prediction from the last frames puts it: 4 mm and 3 degrees off."""
+    R = se3.exp_so3(np.array([0.03, -0.04, 0.02])) @ T[:3, :3]
+    return se3.make_transform(R, T[:3, 3] + [0.003, -0.002, 0.002])
+
+
+def test_an_expected_pose_that_is_borne_out_needs_no_sampling(monkeypatch) -> None:
+    T = pose(0.05, -0.04, 0.6, (2.2, 0.5, -0.3))
+    px, depth_m = _pixels("wedge", T, 0.5), render_depth([("wedge", T)], NO_DISTORTION)
+    sampled = _solve("wedge", px, depth_m)
+    monkeypatch.setattr(pnp, "sample_poses", lambda *_: pytest.fail("nothing is to be sampled"))
+    mm, deg = _errors(_solve("wedge", px, depth_m, expected=_nearby(T)), T)
+    assert (mm, deg) <= tuple(e + 0.1 for e in _errors(sampled, T))
+
+
+@pytest.mark.parametrize("turn_deg", [90, 180])
+def test_an_expected_pose_that_is_wrong_does_no_harm(turn_deg: float) -> None:
+    T = pose(0.05, -0.04, 0.6, (2.2, 0.5, -0.3))
+    px, depth_m = _pixels("wedge", T, 0.5), render_depth([("wedge", T)], NO_DISTORTION)
+    wrong = T @ se3.make_transform(
+        se3.exp_so3(np.radians(turn_deg) * np.array([0.0, 0.6, 0.8])), np.array([0.01, 0, 0])
+    )
+    mm, deg = _errors(_solve("wedge", px, depth_m, expected=wrong), T)
+    assert mm < 1.0 and deg < 1.0
+
+
+def test_an_expected_pose_saves_what_few_keypoints_cannot_tell() -> None:
+    """Two in three keypoints are anywhere: sampling finds no pose for sure, the last one holds."""
+    T = pose(0.05, -0.04, 0.6, (2.2, 0.5, -0.3))
+    depth_m = render_depth([("wedge", T)], NO_DISTORTION)
+    found = []
+    for seed in range(12):
+        px = _pixels("wedge", T, 0.5)
+        rng = np.random.default_rng(seed)
+        lost = rng.permutation(len(px))[: 2 * len(px) // 3]
+        px[lost] += rng.uniform(-60, 60, (len(lost), 2))
+        found.append(_errors(_solve("wedge", px, depth_m, expected=_nearby(T)), T))
+    assert sum(mm < 3.0 and deg < 3.0 for mm, deg in found) >= 11
 
 
 @pytest.mark.parametrize("invalid", [0.0, np.nan, np.inf, -1.0])

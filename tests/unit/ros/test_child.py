@@ -65,6 +65,7 @@ def test_memory_is_the_peak(tmp_path):
     with start(tmp_path, code) as child:
         wait_until(lambda: "done" in (tmp_path / "log").read_text())
         assert 200 < child.peak_memory_mb() < 600
+        assert 1 < child.memory_mb() < child.peak_memory_mb() - 100
 
 
 class Terminal(io.StringIO):

@@ -26,7 +26,6 @@ from heatnet_ros.objects import load_objects  # noqa: E402
 from heatnet_ros.resources import find_resource  # noqa: E402
 from heatnet_ros.training import export, parity  # noqa: E402
 from heatnet_ros.training.checkpoint import load_checkpoint  # noqa: E402
-from heatnet_ros.training.export_samples import RealImages  # noqa: E402
 from heatnet_ros.training.heatnet import (  # noqa: E402
     PRESETS,
     DeployedHeatNet,
@@ -34,6 +33,7 @@ from heatnet_ros.training.heatnet import (  # noqa: E402
     HeatNetConfig,
 )
 from heatnet_ros.training.onnx_graph import fuse_batchnorm, round_weights  # noqa: E402
+from heatnet_ros.training.real_samples import RealImages  # noqa: E402
 from heatnet_ros.training.trained_objects import describe_objects  # noqa: E402
 from heatnet_ros.types import Detection, Frame  # noqa: E402
 

@@ -16,8 +16,6 @@ from heatnet_ros.geometry.camera import project
 from heatnet_ros.geometry.se3 import exp_so3, make_transform, transform
 from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.resources import find_resource
-from heatnet_ros.training.export_samples import CropSample, RealImages, real_crops
-from heatnet_ros.training.heatnet import HeatNetConfig
 from heatnet_ros.training.parity import (
     PARITY,
     Limits,
@@ -27,10 +25,12 @@ from heatnet_ros.training.parity import (
     find_ambiguous,
     require,
 )
+from heatnet_ros.training.real_samples import CropSample, CropShape, RealImages, real_crops
 
 pytestmark = pytest.mark.train
 LIBRARY = load_objects(find_resource("config/objects/demo.yaml", "Object library"))
 MUG = LIBRARY["mug"]
+SHAPE = CropShape(128, True, 1.3)
 SIDE, STRIDE, SIGMA = 160, 4, 1.2
 K = np.array([[600.0, 0, 79.5], [0, 600, 79.5], [0, 0, 1]])
 R = exp_so3(np.array([2.2, 0.4, 0.3]))
@@ -173,8 +173,9 @@ def write_dataset(folder: Path, obj_name: str) -> None:
 
 def test_real_crops_lie_where_the_truth_projects(tmp_path):
     write_dataset(tmp_path / "mine", "mug")
-    config = HeatNetConfig(len(LIBRARY.objects), len(MUG.keypoints_m), crop_px=128)
-    (sample,) = real_crops(RealImages(tmp_path / "mine", "test"), LIBRARY, config, 1.3)
+    (sample,) = real_crops(
+        RealImages(tmp_path / "mine", "test"), LIBRARY, CropShape(128, True, 1.3)
+    )
     assert sample.origin == "real" and sample.model is MUG
     assert sample.feed["object_index"].tolist() == [list(LIBRARY.objects).index("mug")]
     assert sample.feed["depth"].shape == (1, 2, 128, 128) and sample.feed["depth"][0, 1].all()
@@ -188,9 +189,8 @@ def test_real_crops_lie_where_the_truth_projects(tmp_path):
 
 def test_images_without_the_objects_are_refused(tmp_path):
     write_dataset(tmp_path / "mine", "teapot")
-    config = HeatNetConfig(len(LIBRARY.objects), len(MUG.keypoints_m), crop_px=128)
     with pytest.raises(DataError, match="shows none of bracket, valve, mug"):
-        real_crops(RealImages(tmp_path / "mine", "test"), LIBRARY, config, 1.3)
+        real_crops(RealImages(tmp_path / "mine", "test"), LIBRARY, SHAPE)
 
 
 def test_an_object_whose_visibility_nobody_states_is_taken(tmp_path):
@@ -211,8 +211,7 @@ def test_an_object_whose_visibility_nobody_states_is_taken(tmp_path):
     )
     ape = dataclasses.replace(MUG, name="ape")
     library = ObjectLibrary("lm", {"ape": ape}, tmp_path / "lm.yaml")
-    config = HeatNetConfig(1, len(ape.keypoints_m), crop_px=128)
-    (sample,) = real_crops(RealImages(tmp_path, "test"), library, config, 1.3)
+    (sample,) = real_crops(RealImages(tmp_path, "test"), library, SHAPE)
     assert sample.model is ape and sample.feed["depth"].shape == (1, 2, 128, 128)
 
 
@@ -220,6 +219,5 @@ def test_an_object_that_is_hidden_is_left_out(tmp_path):
     write_dataset(tmp_path / "mine", "mug")
     path = tmp_path / "mine" / "test" / "000001" / "scene_gt_info.json"
     path.write_text(path.read_text().replace("0.9", "0.05"))
-    config = HeatNetConfig(len(LIBRARY.objects), len(MUG.keypoints_m), crop_px=128)
     with pytest.raises(DataError, match="shows none of"):
-        real_crops(RealImages(tmp_path / "mine", "test"), LIBRARY, config, 1.3)
+        real_crops(RealImages(tmp_path / "mine", "test"), LIBRARY, SHAPE)

@@ -1,0 +1,1 @@
+"""Measuring the pipeline: recorded frames, cases in processes of their own, one honest table."""

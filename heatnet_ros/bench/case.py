@@ -1,0 +1,195 @@
+"""One case: a backend, a precision and a mode, at several numbers of objects.
+
+``python -m heatnet_ros.bench.case CASE.json`` runs it in a process of its own, so that its memory
+is its own and no other network keeps the cores warm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heatnet_ros.bench.recording import RATE_HZ, Recording, load_recording
+from heatnet_ros.bench.stand_ins import TrueBoxes, TrueHeatmaps
+from heatnet_ros.config import EngineConfig, PipelineConfig
+from heatnet_ros.engines import load_engine
+from heatnet_ros.errors import HeatnetError
+from heatnet_ros.estimators import build_detector, build_estimator
+from heatnet_ros.files import write_json
+from heatnet_ros.machine import resident_memory_mb
+from heatnet_ros.manifest import load_manifest
+from heatnet_ros.objects import load_objects
+from heatnet_ros.params_file import load_params
+from heatnet_ros.pipeline import Pipeline
+from heatnet_ros.resources import find_resource
+from heatnet_ros.types import Detection, FloatArray, Frame
+
+FOLLOW, DETECT = "follow", "detect"
+MODES = (FOLLOW, DETECT)
+WARM_UP_FRAMES = 15
+PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to run. rate_hz 0: as fast as it goes. stand_in: heatmaps come from the true poses."""
+
+    params: str
+    recording: str
+    out: str
+    backend: str
+    precision: str
+    mode: str
+    objects: tuple[int, ...]
+    frames: int
+    rate_hz: float = RATE_HZ
+    stand_in: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Playlist:
+    """A recording played to and fro, so that nothing jumps, with stamps that go on."""
+
+    frames: tuple[Frame, ...]
+    boxes: Mapping[int, tuple[Detection, ...]]
+    poses: Mapping[int, Mapping[str, FloatArray]]
+
+
+def build_playlist(
+    recording: Recording, boxes: Mapping[int, tuple[Detection, ...]], count: int
+) -> Playlist:
+    """``count`` frames. boxes: of ``Recording.boxes``."""
+    there = list(range(len(recording.frames)))
+    order = there + there[-2:0:-1]
+    frames, placed, poses = [], {}, {}
+    for number, i in enumerate(islice(cycle(order), count)):
+        stamp_ns = round(number * 1e9 / RATE_HZ)
+        frame = recording.frames[i]
+        frames.append(dataclasses.replace(frame, stamp_ns=stamp_ns))
+        placed[stamp_ns] = boxes[frame.stamp_ns]
+        poses[stamp_ns] = dict(recording.poses[i])
+    return Playlist(tuple(frames), placed, poses)
+
+
+def run_case(case: Case) -> list[dict[str, Any]]:
+    """Run at each number of objects; entries of bench's ``runs``."""
+    config = load_params(find_resource(case.params, "Parameter file"))
+    config = dataclasses.replace(
+        config,
+        engine=dataclasses.replace(config.engine, backend=case.backend, precision=case.precision),
+        follow=dataclasses.replace(config.follow, enabled=case.mode == FOLLOW),
+    )
+    recording = load_recording(Path(case.recording))
+    return [run_objects(case, config, recording, count) for count in case.objects]
+
+
+def run_objects(
+    case: Case, config: PipelineConfig, recording: Recording, count: int
+) -> dict[str, Any]:
+    """One pipeline on the playlist of so many objects."""
+    library = load_objects(find_resource(config.objects_file, "Object library"))
+    boxes = recording.boxes(library, recording.choose(count))
+    playlist = build_playlist(recording, boxes, WARM_UP_FRAMES + case.frames)
+    detector = TrueBoxes(_load_detector(config), playlist.boxes)
+    estimator = _load_estimator(case, config, playlist)
+    pipeline = Pipeline(config, library, detector, estimator)
+    try:
+        pipeline.warm_up(with_depth=recording.frames[0].depth_m is not None)
+        measured = measure(pipeline, playlist.frames, case.rate_hz, estimator)
+    finally:
+        pipeline.close()
+    engine, _, precision = pipeline.engines["estimator"].rpartition(" ")
+    return {
+        "engine": engine, "precision": precision, "mode": case.mode, "objects": count,
+        **measured, "rss_mb": round(resident_memory_mb(), 1),
+    }  # fmt: skip
+
+
+def measure(
+    pipeline: Pipeline, frames: Sequence[Frame], rate_hz: float, estimator: Any
+) -> dict[str, Any]:
+    """Times of all frames but the first ``WARM_UP_FRAMES``, in milliseconds."""
+    times: list[float] = []
+    stages: dict[str, list[float]] = {}
+    crops = poses = detected = 0
+    due_s = time.perf_counter()
+    for number, frame in enumerate(frames):
+        if rate_hz:
+            time.sleep(max(0.0, due_s - time.perf_counter()))
+            due_s = max(due_s, time.perf_counter() - 1 / rate_hz) + 1 / rate_hz
+        before_s = getattr(estimator, "excluded_s", 0.0)
+        start_s = time.perf_counter()
+        result = pipeline.run(frame)
+        took_s = time.perf_counter() - start_s
+        excluded_s = getattr(estimator, "excluded_s", 0.0) - before_s
+        if number < WARM_UP_FRAMES:
+            continue
+        times.append(took_s - excluded_s)
+        for stage, value_s in result.timings_s.items():
+            value_s -= excluded_s if stage == "estimate" else 0.0
+            stages.setdefault(stage, []).append(value_s)
+        crops, poses = crops + len(result.detections), poses + len(result.poses)
+        detected += sum(not d.followed for d in result.detections)
+    ms = {name: _ms(np.percentile(times, p)) for name, p in PERCENTILES.items()}
+    return {
+        "ms": ms,
+        "stages_ms": {stage: _ms(np.median(values)) for stage, values in stages.items()},
+        "frames": len(times),
+        "frames_per_s": round(len(times) / sum(times), 1),
+        "crops_per_frame": round(crops / len(times), 2),
+        "poses_per_frame": round(poses / len(times), 2),
+        "followed_share": round(1 - detected / max(crops, 1), 3),
+    }
+
+
+def _load_detector(config: PipelineConfig) -> Any:
+    manifest = load_manifest(find_resource(config.detector.model, "Detector model"))
+    engine = load_engine(manifest.onnx_path, _engine(config, manifest))
+    return build_detector(engine, manifest, config.detector)
+
+
+def _load_estimator(case: Case, config: PipelineConfig, playlist: Playlist) -> Any:
+    library = load_objects(find_resource(config.objects_file, "Object library"))
+    manifest = load_manifest(find_resource(config.estimator.model, "Estimator model"))
+    engine = load_engine(manifest.onnx_path, _engine(config, manifest))
+    if not case.stand_in:
+        return build_estimator(engine, manifest, config.estimator, library)
+    estimator = TrueHeatmaps(engine, manifest, config.estimator, library)
+    estimator.poses = playlist.poses
+    return estimator
+
+
+def _engine(config: PipelineConfig, manifest: Any) -> EngineConfig:
+    chosen: EngineConfig = manifest.choose_engine(config.engine)
+    return chosen
+
+
+def _ms(seconds: Any) -> float:
+    return round(1e3 * float(seconds), 3)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the case of a JSON file; writes its ``out``."""
+    (path,) = sys.argv[1:] if arguments is None else arguments
+    entry = json.loads(Path(path).read_text())
+    case = Case(**{**entry, "objects": tuple(entry["objects"])})
+    try:
+        runs = run_case(case)
+    except HeatnetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    write_json(Path(case.out), {"runs": runs})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

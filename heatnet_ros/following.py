@@ -1,0 +1,152 @@
+"""Where objects are in a frame: where their last poses lead, else where the detector finds them.
+
+The detector is the slowest network. Once an object has a pose, its next crop is where that pose
+will be; the detector then only looks for what is new or lost, in a thread beside the poses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from heatnet_ros.config import FollowConfig
+from heatnet_ros.estimators import Detector
+from heatnet_ros.geometry import se3
+from heatnet_ros.geometry.camera import project
+from heatnet_ros.instances import InstanceMemory
+from heatnet_ros.objects import ObjectLibrary, ObjectModel
+from heatnet_ros.types import Detection, FloatArray, Frame, PoseEstimate
+
+# how long the place of an object is looked at that gave no pose: something may stand before it
+PATIENCE_NS = 300_000_000
+# less of an object's box than this in the image is no crop for a pose
+MIN_IN_VIEW = 0.25
+# a detection that overlaps a followed box so much is that object
+SAME_IOU = 0.3
+# the detector rests so long after a run, in runs: it takes cores from the poses
+REST = 3.0
+
+
+class Follower:
+    """Boxes of each frame. Frames come in the order of their stamps; ``close`` ends the thread."""
+
+    def __init__(self, detector: Detector, memory: InstanceMemory, library: ObjectLibrary) -> None:
+        self._detector, self._memory, self._library = detector, memory, library
+        self._pool = ThreadPoolExecutor(1, "detector")
+        self._search: Future[tuple[list[Detection], float]] | None = None
+        self._looked_ns: int | None = None
+        self._rest_until_s, self._lost = 0.0, False
+        self._pending: list[Detection] = []
+
+    def locate(self, frame: Frame, config: FollowConfig) -> list[Detection]:
+        """Boxes to look at, the followed ones first. Raises what the detector raises."""
+        followed = self._follow(frame) if config.enabled else []
+        if not followed:
+            return self.detect_now(frame)
+        found = self._collect()
+        found = self._pending if found is None else found
+        limit = self._detector.config.max_detections
+        new = [d for d in found if not any(_is_same(d, other) for other in followed)]
+        if self._is_due(frame.stamp_ns, config):
+            self._search = self._pool.submit(self._detect, frame)
+            self._looked_ns = frame.stamp_ns
+        return [*followed, *new][:limit]
+
+    def detect_now(self, frame: Frame) -> list[Detection]:
+        """Boxes of the detector in this very frame. Raises what the detector raises."""
+        self._wait()  # a network is not for two threads at once
+        self._looked_ns = frame.stamp_ns
+        return self._detector.detect(frame)
+
+    def note(
+        self, detections: Sequence[Detection], poses: Sequence[PoseEstimate], stamp_ns: int
+    ) -> None:
+        """Which of the boxes gave a pose; to be called when the memory knows the poses.
+
+        Where one did not, and while an instance is remembered that has none, the detector looks
+        again at once. Until it has, its own boxes without a pose are tried on each frame.
+        """
+        given = {id(pose.detection) for pose in poses}
+        without = [d for d in detections if id(d) not in given]
+        missing = any(track.stamp_ns != stamp_ns for track in self._memory.tracks)
+        self._lost = bool(without) or missing
+        self._pending = [d for d in without if not d.followed]
+
+    def reset(self) -> None:
+        """Forget what is being searched; the memory is reset by its owner."""
+        self._wait()
+        self._looked_ns, self._rest_until_s, self._lost = None, 0.0, False
+        self._pending = []
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _follow(self, frame: Frame) -> list[Detection]:
+        self._memory.forget_old(frame.stamp_ns)
+        boxes = []
+        for track in self._memory.tracks:
+            if not 0 <= frame.stamp_ns - track.stamp_ns <= PATIENCE_NS:
+                continue
+            model = self._library[track.object_id]
+            T = track.predict(frame.stamp_ns, model)
+            box = enclose(T, model, frame)
+            if box is not None:
+                boxes.append(Detection(track.object_id, box, track.score, T))
+        return boxes
+
+    def _detect(self, frame: Frame) -> tuple[list[Detection], float]:
+        start_s = time.monotonic()
+        return self._detector.detect(frame), time.monotonic() - start_s
+
+    def _collect(self) -> list[Detection] | None:
+        """What the thread has found since the last frame; None where it has not looked."""
+        if self._search is None or not self._search.done():
+            return None
+        search, self._search = self._search, None
+        found, took_s = search.result()
+        self._rest_until_s = time.monotonic() + REST * took_s
+        return found
+
+    def _is_due(self, stamp_ns: int, config: FollowConfig) -> bool:
+        if self._search is not None or time.monotonic() < self._rest_until_s:
+            return False
+        since_s = np.inf if self._looked_ns is None else (stamp_ns - self._looked_ns) / 1e9
+        return self._lost or since_s < 0 or since_s >= config.redetect_s
+
+    def _wait(self) -> None:
+        search, self._search = self._search, None
+        if search is not None and not search.cancel():
+            search.exception()
+
+
+def enclose(
+    T_camera_object: FloatArray, model: ObjectModel, frame: Frame
+) -> tuple[float, float, float, float] | None:
+    """Box of an object in the image, cut at its borders; None where too little of it is in view."""
+    # the keypoints are the farthest points, the surface samples fill up
+    points = np.vstack([model.keypoints_m, model.surface[:, :3]])
+    pixels = project(se3.transform(T_camera_object, points), frame.K, frame.distortion)
+    if not np.all(np.isfinite(pixels)):  # a part of it is behind the camera
+        return None
+    height, width = frame.size_hw
+    low, high = pixels.min(axis=0), pixels.max(axis=0)
+    inside = np.clip([low, high], -0.5, [width - 0.5, height - 0.5])
+    size = inside[1] - inside[0]
+    if np.any(size < 1.0) or np.prod(size) < MIN_IN_VIEW * np.prod(high - low):
+        return None
+    (x0, y0), (x1, y1) = inside.tolist()
+    return x0, y0, x1, y1
+
+
+def _is_same(a: Detection, b: Detection) -> bool:
+    if a.object_id != b.object_id:
+        return False
+    box, other = np.array(a.bbox_xyxy_px), np.array(b.bbox_xyxy_px)
+    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
+    shared = np.prod(np.clip(sides, 0.0, None))
+    areas = np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2])
+    return bool(shared > SAME_IOU * (areas - shared))
