@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from heatnet_ros.types import Detection, FloatArray
+from heatnet_ros.geometry.boxes import box_overlaps
+from heatnet_ros.types import Detection
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
@@ -67,15 +68,6 @@ class DetectionScorer:
             for name, tally in sorted(self._tallies.items())
             if tally.positives
         }
-
-
-def box_overlaps(a_xyxy: FloatArray, b_xyxy: FloatArray) -> FloatArray:
-    """Intersection over union of boxes (N, 4) and (M, 4), given by their edges: N x M."""
-    low = np.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    high = np.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a_xyxy, b_xyxy)]
-    return np.asarray(shared / (areas[0][:, None] + areas[1][None] - shared))
 
 
 def average_precision(scores: Sequence[float], right: Sequence[bool], positives: int) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from heatnet_ros.config import FollowConfig
 from heatnet_ros.estimators import Detector
 from heatnet_ros.geometry import se3
+from heatnet_ros.geometry.boxes import box_overlaps
 from heatnet_ros.geometry.camera import project
 from heatnet_ros.instances import InstanceMemory
 from heatnet_ros.objects import ObjectLibrary, ObjectModel
@@ -145,8 +146,5 @@ def enclose(
 def _is_same(a: Detection, b: Detection) -> bool:
     if a.object_id != b.object_id:
         return False
-    box, other = np.array(a.bbox_xyxy_px), np.array(b.bbox_xyxy_px)
-    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
-    shared = np.prod(np.clip(sides, 0.0, None))
-    areas = np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2])
-    return bool(shared > SAME_IOU * (areas - shared))
+    boxes = (np.array(d.bbox_xyxy_px, np.float64)[None] for d in (a, b))
+    return bool(box_overlaps(*boxes)[0, 0] > SAME_IOU)

@@ -31,6 +31,7 @@ from heatnet_ros.estimators import Detector, build_detector
 from heatnet_ros.estimators.agreement import build_check
 from heatnet_ros.files import make_folder
 from heatnet_ros.geometry import se3
+from heatnet_ros.geometry.boxes import box_overlaps
 from heatnet_ros.geometry.camera import crop_around_box, project
 from heatnet_ros.geometry.symmetry import canonicalize
 from heatnet_ros.manifest import load_manifest
@@ -290,10 +291,7 @@ def _detected(
     for detection in found:
         if detection.object_id != name:
             continue
-        a, b = np.array(detection.bbox_xyxy_px), np.array(box)
-        common = np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None))
-        areas = np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])
-        iou = float(common / max(areas - common, 1e-9))
+        iou = float(box_overlaps(np.array([detection.bbox_xyxy_px]), np.array([box]))[0, 0])
         if iou > best_iou:
             best, best_iou = detection.bbox_xyxy_px, iou
     return best

@@ -11,6 +11,7 @@ from heatnet_ros.config import DetectorConfig
 from heatnet_ros.engines import Engine
 from heatnet_ros.errors import EngineError, ModelError
 from heatnet_ros.estimators.tensors import check_tensors
+from heatnet_ros.geometry.boxes import box_overlaps
 from heatnet_ros.geometry.camera import Letterbox, fit_letterbox
 from heatnet_ros.manifest import Manifest
 from heatnet_ros.types import Detection, FloatArray, Frame
@@ -95,14 +96,11 @@ def decode_detections(
 
 def _find_single(boxes: FloatArray, classes: NDArray[np.int_]) -> list[int]:
     """Indices of boxes (M, 4), best first, that no better box of their class overlaps much."""
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    double = box_overlaps(boxes, boxes) > DOUBLE_IOU
+    double &= classes[:, None] == classes[None]
     chosen: list[int] = []
-    for i, box in enumerate(boxes):
-        others = [j for j in chosen if classes[j] == classes[i]]
-        low = np.maximum(boxes[others, :2], box[:2])
-        high = np.minimum(boxes[others, 2:], box[2:])
-        shared = np.prod(np.clip(high - low, 0.0, None), axis=1)
-        if not np.any(shared > DOUBLE_IOU * (area[others] + area[i] - shared)):
+    for i in range(len(boxes)):
+        if not double[i, chosen].any():
             chosen.append(i)
     return chosen
 

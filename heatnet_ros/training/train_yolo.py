@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from heatnet_ros.config import option
+from heatnet_ros.geometry.boxes import box_overlaps
 from heatnet_ros.objects import load_objects
 from heatnet_ros.training import loop
 from heatnet_ros.training.frames import (
@@ -121,20 +121,13 @@ def evaluate_frames(model: Any, data: dict[str, Any], limit: int = 0) -> dict[st
         given, wanted = given + len(rows), wanted + len(truth)
         for box in truth:
             same = rows[rows[:, 5] == box[0]]
-            hits += bool(len(same)) and bool((_iou(same[:, :4], box[1:]) >= SCORE_IOU).any())
+            hits += bool((box_overlaps(same[:, :4], box[None, 1:]) >= SCORE_IOU).any())
     model.train()
     return {
         "frames": count,
         "recall_iou07": round(hits / max(wanted, 1), 4),
         "precision_iou07": round(hits / max(given, 1), 4),
     }
-
-
-def _iou(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
-    common = np.prod(np.clip(high - low, 0, None), axis=1)
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return common / (areas + np.prod(box[2:] - box[:2]) - common)
 
 
 def main(arguments: list[str] | None = None) -> int:
