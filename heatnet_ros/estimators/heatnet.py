@@ -17,12 +17,12 @@ from heatnet_ros.errors import EngineError, ModelError
 from heatnet_ros.estimators.heatnet_input import encode_depth
 from heatnet_ros.estimators.tensors import check_tensors
 from heatnet_ros.geometry.camera import Crop, crop_around_box, scale_points, undistort_points
-from heatnet_ros.geometry.depth_solve import solve_pnp_depth
+from heatnet_ros.geometry.depth_solve import PoseQuery, solve_pnp_depth
 from heatnet_ros.geometry.joint import DepthImage
 from heatnet_ros.geometry.pnp import PnpSolution, solve_pnp
 from heatnet_ros.geometry.symmetry import canonicalize
 from heatnet_ros.manifest import Manifest
-from heatnet_ros.objects import ObjectLibrary, ObjectModel
+from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.types import (
     DepthF32,
     Detection,
@@ -107,8 +107,10 @@ class HeatNetEstimator:
         points, confidence = decode_heatmaps(heatmaps, self.manifest.stride, self.config.decode)
         if learned is not None:  # a peak outside the crop stays unusable
             confidence = np.where(confidence > 0, np.clip(learned, 0.0, 1.0), 0.0)
-        for i, p, c in zip(ready, points, confidence, strict=True):
-            results[i] = self._solve(frame, detections[i], crops[i], p, c)
+        found = [detections[i] for i in ready]
+        solved = self._solve(frame, found, [crops[i] for i in ready], points, confidence)
+        for i, result in zip(ready, solved, strict=True):
+            results[i] = result
         return results
 
     def _crop_depth(self, frame: Frame, crop: Crop) -> DepthF32 | None:
@@ -165,21 +167,66 @@ class HeatNetEstimator:
     def _solve(
         self,
         frame: Frame,
-        detection: Detection,
-        crop: Crop,
+        detections: Sequence[Detection],
+        crops: Sequence[Crop],
         points_crop_px: FloatArray,
         confidence: FloatArray,
+    ) -> list[PoseEstimate | Rejection]:
+        """points_crop_px (N, K, 2), confidence (N, K) of N crops -> N poses or rejections."""
+        points_px = np.stack(
+            [crop.to_image(p) for crop, p in zip(crops, points_crop_px, strict=True)]
+        )
+        queries = self._queries(frame, detections, crops, points_px, confidence)
+        if self.config.use_depth and frame.depth_m is not None:
+            solutions = solve_pnp_depth(
+                queries, DepthImage(frame.depth_m, frame.K, frame.distortion)
+            )
+        else:
+            solutions = [
+                solve_pnp(q.points_object_m, q.points_px, frame.K, q.confidence, q.threshold_px)
+                for q in queries
+            ]
+        return [
+            self._conclude(detection, crop, points, c, solution)
+            for detection, crop, points, c, solution in zip(
+                detections, crops, points_px, confidence, solutions, strict=True
+            )
+        ]
+
+    def _queries(
+        self,
+        frame: Frame,
+        detections: Sequence[Detection],
+        crops: Sequence[Crop],
+        points_px: FloatArray,
+        confidence: FloatArray,
+    ) -> list[PoseQuery]:
+        ideal_px = undistort_points(points_px.reshape(-1, 2), frame.K, frame.distortion)
+        ideal_px = ideal_px.reshape(points_px.shape)
+        weights = np.where(confidence >= self.config.min_confidence, confidence, 0.0)
+        queries = []
+        for i, (detection, crop) in enumerate(zip(detections, crops, strict=True)):
+            model, expected = self.library[detection.object_id], detection.T_camera_expected
+            if expected is not None:  # the network answers for the canonical pose
+                expected = canonicalize(expected, model.symmetries)
+            threshold_px = self.config.ransac_threshold_px / crop.scale
+            queries.append(
+                PoseQuery(
+                    model.keypoints_m, ideal_px[i], weights[i], threshold_px, model.surface,
+                    model.diameter_m, expected,
+                )
+            )  # fmt: skip
+        return queries
+
+    def _conclude(
+        self,
+        detection: Detection,
+        crop: Crop,
+        points_px: FloatArray,
+        confidence: FloatArray,
+        solution: PnpSolution | None,
     ) -> PoseEstimate | Rejection:
-        config, model = self.config, self.library[detection.object_id]
-        used = confidence >= config.min_confidence
-        weights = np.where(used, confidence, 0.0)
-        points_px = crop.to_image(points_crop_px)
-        ideal_px = undistort_points(points_px, frame.K, frame.distortion)
-        threshold_px = config.ransac_threshold_px / crop.scale
-        expected = detection.T_camera_expected
-        if expected is not None:  # the network answers for the canonical pose
-            expected = canonicalize(expected, model.symmetries)
-        solution = self._solve_points(frame, model, ideal_px, weights, threshold_px, expected)
+        used = confidence >= self.config.min_confidence
         if solution is None:
             detail = f"{used.sum()} of {len(used)} keypoints are confident, they agree on no pose"
             return Rejection(detection.object_id, Reason.TOO_FEW_INLIERS, detail, detection)
@@ -197,28 +244,6 @@ class HeatNetEstimator:
             covariance=solution.covariance * correlation,
             keypoints=Keypoints(points_px, np.where(inliers, confidence, 0.0)),
             detection=detection,
-        )
-
-    def _solve_points(
-        self,
-        frame: Frame,
-        model: ObjectModel,
-        ideal_px: FloatArray,
-        weights: FloatArray,
-        threshold_px: float,
-        T_camera_expected: FloatArray | None,
-    ) -> PnpSolution | None:
-        if not self.config.use_depth or frame.depth_m is None:
-            return solve_pnp(model.keypoints_m, ideal_px, frame.K, weights, threshold_px)
-        return solve_pnp_depth(
-            model.keypoints_m,
-            ideal_px,
-            weights,
-            threshold_px,
-            model.surface,
-            model.diameter_m,
-            DepthImage(frame.depth_m, frame.K, frame.distortion),
-            T_camera_expected=T_camera_expected,
         )
 
 

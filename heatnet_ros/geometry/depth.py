@@ -97,7 +97,7 @@ def view_surfaces(
     valid = (away < 0) & (away * away >= limit) & (p[:, 2] > 0)
     z = np.where(valid, p[:, 2], 1.0)
     if distortion.is_zero:
-        points_px = (p[:, :2] / z[:, None] * _focal(K) + _center(K)).swapaxes(1, 2)
+        points_px = (p[:, :2] / z[:, None] * focal(K) + center(K)).swapaxes(1, 2)
     else:
         seen = np.stack([p[:, 0], p[:, 1], z], axis=-1).reshape(-1, 3)
         points_px = camera.project(seen, K, distortion).reshape(*z.shape, 2)
@@ -109,19 +109,21 @@ def view_surfaces(
     measured_z = np.where(valid, measured_z, p[:, 2])
     measured = np.empty_like(p)
     if distortion.is_zero:
-        measured[:, :2] = (np.stack([u, v], axis=1) - _center(K)) / _focal(K)
+        measured[:, :2] = (np.stack([u, v], axis=1) - center(K)) / focal(K)
     else:
         flat = np.stack([u.ravel(), v.ravel()], axis=1).astype(np.float64)
         ideal = camera.undistort_points(flat, K, distortion).reshape(*z.shape, 2)
-        measured[:, :2] = (ideal.transpose(0, 2, 1) - _center(K)) / _focal(K)
+        measured[:, :2] = (ideal.transpose(0, 2, 1) - center(K)) / focal(K)
     measured[:, :2] *= measured_z[:, None]
     measured[:, 2] = measured_z
     return SurfaceView(p, n, measured - p, valid)
 
 
-def _focal(K: FloatArray) -> FloatArray:
+def focal(K: FloatArray) -> FloatArray:
+    """Focal lengths (2, 1) in px."""
     return np.diag(K)[:2, None]
 
 
-def _center(K: FloatArray) -> FloatArray:
+def center(K: FloatArray) -> FloatArray:
+    """Principal point (2, 1) in px."""
     return K[:2, 2, None]

@@ -10,7 +10,8 @@ edge-on or half hidden may be wrong by a metre.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,97 +47,203 @@ START_GATE, GATE_SHRINK, ITERATIONS = 0.2, 0.5, 3
 NOISE, KEYPOINT_GATE = 0.25, 1.5
 
 
-def solve_pnp_depth(
-    points_object_m: FloatArray,
-    points_px: FloatArray,
-    confidence: FloatArray,
-    threshold_px: float,
-    surface: FloatArray,
-    diameter_m: float,
-    image: DepthImage,
-    seed: int = 0,
-    T_camera_expected: FloatArray | None = None,
-) -> pnp.PnpSolution | None:
-    """``solve_pnp`` with a depth image: the pose that keypoints and depth agree on.
+@dataclass(frozen=True, eq=False)
+class PoseQuery:
+    """One object in the image: keypoints with their pixels, and what is known of its surface.
 
-    points_object_m (K, 3), points_px (K, 2) of an ideal pinhole with image.K, confidence (K,),
-    threshold_px and seed are those of ``solve_pnp``; surface: (N, 6) points and outward unit
-    normals in the object's frame. Where the object has no depth, the result is ``solve_pnp``'s.
-    T_camera_expected (4, 4): where the object should be, as its last poses say. If keypoints and
-    depth bear it out, nothing else is sought; if not, it is one hypothesis more.
-    Returns None where fewer than 4 keypoints agree with the pose, or nothing determines it.
+    points_object_m (K, 3), points_px (K, 2) of an ideal pinhole with the image's K, confidence (K,)
+    and threshold_px are those of ``solve_pnp``. surface: (N, 6) points and outward unit normals in
+    the object's frame. T_camera_expected (4, 4): where the object should be, as its last poses say.
     Raises DataError on arrays that do not fit together.
     """
-    X, px, w, usable = _usable(points_object_m, points_px, confidence, threshold_px, surface)
-    if len(X) < pnp.MIN_INLIERS:
-        return None
-    problem = _problem(X, px, w, threshold_px, surface, diameter_m, image)
-    expected = np.zeros((0, 4, 4))
-    if T_camera_expected is not None:
-        expected = _fit(T_camera_expected[None], problem)
-        costs, seen = _costs(expected, problem, w, threshold_px)
-        if costs[0] < BORNE_OUT and seen[0] >= MIN_POINTS:
-            return _solution(expected[0], problem, threshold_px, usable)
-    rng = np.random.default_rng(seed)
-    poses, costs = pnp.sample_poses(X, px, image.K, w, threshold_px, rng, LEAST_ROUNDS)
-    if not len(poses):
-        return None
-    poses = _distinct(poses[np.argsort(costs, kind="stable")], diameter_m)
-    costs, seen = _costs(poses, problem, w, threshold_px)
-    if seen.max() < MIN_POINTS:
-        return pnp.solve_pnp(points_object_m, points_px, image.K, confidence, threshold_px, seed)
-    fitted = _fit(poses[np.argsort(costs, kind="stable")[:FITTED]], problem)
-    fitted = np.concatenate([fitted, expected])
-    costs, _ = _costs(fitted, problem, w, threshold_px)
-    return _solution(fitted[int(np.argmin(costs))], problem, threshold_px, usable)
+
+    points_object_m: FloatArray
+    points_px: FloatArray
+    confidence: FloatArray
+    threshold_px: float
+    surface: FloatArray
+    diameter_m: float
+    T_camera_expected: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        pnp.check_keypoints(
+            self.points_object_m, self.points_px, self.confidence, self.threshold_px
+        )
+        if self.surface.ndim != 2 or self.surface.shape[1] != 6 or not len(self.surface):
+            raise DataError(f"PnP with depth: expected a surface Nx6, got {self.surface.shape}.")
+
+    @property
+    def usable(self) -> pnp.BoolArray:
+        """Which of the K keypoints count."""
+        return np.isfinite(self.points_px).all(axis=1) & (self.confidence > 0)
 
 
-def _usable(
-    points_object_m: FloatArray,
-    points_px: FloatArray,
-    confidence: FloatArray,
-    threshold_px: float,
-    surface: FloatArray,
-) -> tuple[FloatArray, FloatArray, FloatArray, pnp.BoolArray]:
-    """The keypoints that count, their pixels and confidence, and which of all they are."""
-    X, px, w = pnp.check_keypoints(points_object_m, points_px, confidence, threshold_px)
-    if surface.ndim != 2 or surface.shape[1] != 6 or not len(surface):
-        raise DataError(f"PnP with depth: expected a surface Nx6, got {surface.shape}.")
-    usable = np.isfinite(px).all(axis=1) & (w > 0)
-    return X[usable], px[usable], w[usable], usable
+def solve_pnp_depth(
+    queries: Sequence[PoseQuery], image: DepthImage, seed: int = 0
+) -> list[pnp.PnpSolution | None]:
+    """``solve_pnp`` with a depth image, all objects at once: poses keypoints and depth agree on.
+
+    Where an object has no depth, its result is ``solve_pnp``'s. If keypoints and depth bear an
+    expected pose out, nothing else is sought; if not, it is one hypothesis more. None where fewer
+    than 4 keypoints agree with the pose, or nothing determines it.
+    """
+    solutions: list[pnp.PnpSolution | None] = [None] * len(queries)
+    ready = [i for i, query in enumerate(queries) if query.usable.sum() >= pnp.MIN_INLIERS]
+    if not ready:
+        return solutions
+    asked = [queries[i] for i in ready]
+    problem = _stack(asked, image)
+    known, poses = _confirm(asked, problem)
+    left = [i for i in range(len(asked)) if i not in known]
+    found = known | _search(asked, left, problem, poses, seed)
+    for i, T in found.items():
+        if T is None:  # no depth where the object is
+            q = asked[i]
+            solutions[ready[i]] = pnp.solve_pnp(
+                q.points_object_m, q.points_px, image.K, q.confidence, q.threshold_px, seed
+            )
+    rows = [i for i, T in found.items() if T is not None]
+    if rows:
+        T = np.stack([T for T in found.values() if T is not None])
+        done = _conclude(T, problem.take(rows), [asked[i] for i in rows])
+        for i, solution in zip(rows, done, strict=True):
+            solutions[ready[i]] = solution
+    return solutions
 
 
-def _problem(
-    X: FloatArray,
-    px: FloatArray,
-    w: FloatArray,
-    threshold_px: float,
-    surface: FloatArray,
-    diameter_m: float,
-    image: DepthImage,
-) -> JointProblem:
-    """The problem on an even part of the surface, for any number of poses."""
-    coarse = surface[:: max(1, len(surface) // COARSE_POINTS)].T[None]
-    weights = w / w.mean() / (NOISE * threshold_px) ** 2
+def _stack(queries: Sequence[PoseQuery], image: DepthImage) -> JointProblem:
+    """A problem per object on an even part of its surface; zeros where one has less."""
+    surfaces = [q.surface[:: max(1, len(q.surface) // COARSE_POINTS)] for q in queries]
+    count = len(queries)
+    samples = np.zeros((count, 6, max(map(len, surfaces))))
+    most = max(len(q.points_px) for q in queries)
+    keypoints, pixels = np.zeros((count, 3, most)), np.zeros((count, 2, most))
+    weights = np.zeros((count, most))
+    for i, (q, surface) in enumerate(zip(queries, surfaces, strict=True)):
+        samples[i, :, : len(surface)] = surface.T
+        usable = np.flatnonzero(q.usable)
+        keypoints[i][:, usable] = q.points_object_m[usable].T
+        pixels[i][:, usable] = q.points_px[usable].T
+        w = q.confidence[usable]
+        weights[i, usable] = w / w.mean() / (NOISE * q.threshold_px) ** 2
+    threshold_px = np.array([q.threshold_px for q in queries])
     return JointProblem(
         image,
-        coarse[:, :3],
-        coarse[:, 3:],
-        X.T[None],
-        px.T[None],
-        weights[None],
-        np.array([KEYPOINT_GATE * threshold_px]),
-        np.array([diameter_m]),
+        samples[:, :3],
+        samples[:, 3:],
+        keypoints,
+        pixels,
+        weights,
+        KEYPOINT_GATE * threshold_px,
+        np.array([q.diameter_m for q in queries]),
     )
 
 
-def _costs(
-    T: FloatArray, problem: JointProblem, w: FloatArray, threshold_px: float
-) -> tuple[FloatArray, NDArray[np.int64]]:
+def _confirm(
+    queries: Sequence[PoseQuery], problem: JointProblem
+) -> tuple[dict[int, FloatArray | None], dict[int, FloatArray]]:
+    """Expected poses, fitted: those that keypoints and depth bear out, and the others."""
+    rows = [i for i, q in enumerate(queries) if q.T_camera_expected is not None]
+    if not rows:
+        return {}, {}
+    expected = np.stack([T for q in queries if (T := q.T_camera_expected) is not None])
+    part = problem.take(rows)
+    fitted = _fit(expected, part)
+    costs, seen = _costs(fitted, part)
+    right = (costs < BORNE_OUT) & (seen >= MIN_POINTS)
+    borne_out: dict[int, FloatArray | None] = {}
+    others = {}
+    for i, T, is_right in zip(rows, fitted, right, strict=True):
+        if is_right:
+            borne_out[i] = T
+        else:
+            others[i] = T
+    return borne_out, others
+
+
+def _search(
+    queries: Sequence[PoseQuery],
+    left: Sequence[int],
+    problem: JointProblem,
+    expected: Mapping[int, FloatArray],
+    seed: int,
+) -> dict[int, FloatArray | None]:
+    """The best pose of each object in ``left``; None where there is no depth to tell by.
+
+    An object that no three keypoints give a pose for is left out.
+    """
+    sampled = _Candidates()
+    for i in left:
+        q = queries[i]
+        usable, rng = q.usable, np.random.default_rng(seed)
+        X, px, w = q.points_object_m[usable], q.points_px[usable], q.confidence[usable]
+        poses, costs = pnp.sample_poses(
+            X, px, problem.image.K, w, q.threshold_px, rng, LEAST_ROUNDS
+        )
+        if len(poses):
+            order = np.argsort(costs, kind="stable")
+            sampled.add(i, _distinct(poses[order], q.diameter_m))
+    seeing, found = _Candidates(), dict[int, FloatArray | None]()
+    for i, (poses, costs, seen) in sampled.judge(problem).items():
+        if seen.max() < MIN_POINTS:
+            found[i] = None
+        else:
+            seeing.add(i, poses[np.argsort(costs, kind="stable")[:FITTED]])
+    fitted = seeing.fit(problem)
+    for i in seeing.owners:
+        if i in expected:
+            fitted.add(i, expected[i][None])
+    for i, (poses, costs, _) in fitted.judge(problem).items():
+        found[i] = poses[int(np.argmin(costs))]
+    return found
+
+
+class _Candidates:
+    """Poses (B, 4, 4) of several objects, kept flat so that all are judged and fitted at once."""
+
+    def __init__(self) -> None:
+        self._poses: dict[int, list[FloatArray]] = {}
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """Rows of the problem that have candidates."""
+        return tuple(self._poses)
+
+    def add(self, owner: int, T: FloatArray) -> None:
+        """Candidates (B, 4, 4) of the object in a row of the problem."""
+        self._poses.setdefault(owner, []).append(T)
+
+    def judge(
+        self, problem: JointProblem
+    ) -> dict[int, tuple[FloatArray, FloatArray, NDArray[np.int64]]]:
+        """Owner -> its poses, their costs, their samples with depth; see ``_costs``."""
+        if not self._poses:
+            return {}
+        T, rows = self._flat()
+        costs, seen = _costs(T, problem.take(rows))
+        return {i: (T[rows == i], costs[rows == i], seen[rows == i]) for i in self._poses}
+
+    def fit(self, problem: JointProblem) -> _Candidates:
+        """The same, each fitted to keypoints and depth."""
+        out = _Candidates()
+        if self._poses:
+            T, rows = self._flat()
+            fitted = _fit(T, problem.take(rows))
+            for i in self._poses:
+                out.add(i, fitted[rows == i])
+        return out
+
+    def _flat(self) -> tuple[FloatArray, NDArray[np.intp]]:
+        owned = [(i, np.concatenate(parts)) for i, parts in self._poses.items()]
+        rows = np.repeat([i for i, _ in owned], [len(T) for _, T in owned])
+        return np.concatenate([T for _, T in owned]), rows
+
+
+def _costs(T: FloatArray, problem: JointProblem) -> tuple[FloatArray, NDArray[np.int64]]:
     """What poses (B, 4, 4) leave unexplained, keypoints plus surface, 0..2; samples with depth."""
-    X, px = problem.keypoints_m[0].T, problem.pixels[0].T
-    errors = pnp.errors_of_poses(T, X, px, problem.image.K) / threshold_px
-    keypoints = np.minimum(errors, 1.0) ** 2 @ (w / w.sum())
+    limit_px = problem.gate_px[:, None] / KEYPOINT_GATE
+    w = problem.weights / problem.weights.sum(axis=1, keepdims=True)
+    keypoints = (np.minimum(problem.errors_px(T) / limit_px, 1.0) ** 2 * w).sum(axis=1)
     view = problem.view(T)
     gap = view.gap_m[:, 2] / _gate_m(problem, T)[:, None]
     cost = np.where(gap < -1, OCCLUDED_COST, np.minimum(gap, 1.0) ** 2) * view.valid
@@ -165,27 +272,24 @@ def _distinct(T: FloatArray, diameter_m: float) -> FloatArray:
 
 def _fit(T: FloatArray, problem: JointProblem) -> FloatArray:
     """Poses (B, 4, 4) fitted to keypoints and depth."""
-    count = len(T)
-    problem = replace(
-        problem,
-        weights=np.repeat(problem.weights, count, axis=0),
-        gate_px=np.repeat(problem.gate_px, count),
-        diameter_m=np.repeat(problem.diameter_m, count),
-    )
     start_gate_m = START_GATE * problem.diameter_m
     return fit_jointly(problem, T, ITERATIONS, start_gate_m, GATE_SHRINK, _gate_m(problem, T))
 
 
-def _solution(
-    T: FloatArray, problem: JointProblem, threshold_px: float, usable: pnp.BoolArray
-) -> pnp.PnpSolution | None:
-    X, px = problem.keypoints_m[0].T, problem.pixels[0].T
-    errors = pnp.errors_of_poses(T[None], X, px, problem.image.K)[0]
-    inliers = errors < threshold_px
-    (covariance,) = joint_covariance(problem, T[None], _gate_m(problem, T[None]))
-    if inliers.sum() < pnp.MIN_INLIERS or covariance is None:
-        return None
-    every = np.zeros(len(usable), bool)
-    every[np.flatnonzero(usable)[inliers]] = True
-    reprojection_px = float(np.sqrt(np.mean(errors[inliers] ** 2)))
-    return pnp.PnpSolution(T, every, reprojection_px, covariance, with_depth=True)
+def _conclude(
+    T: FloatArray, problem: JointProblem, queries: Sequence[PoseQuery]
+) -> list[pnp.PnpSolution | None]:
+    """Solutions of the poses chosen (B, 4, 4), one per row of the problem."""
+    errors_px = problem.errors_px(T)
+    covariances = joint_covariance(problem, T, _gate_m(problem, T))
+    solutions: list[pnp.PnpSolution | None] = []
+    for i, q in enumerate(queries):
+        errors = errors_px[i, : len(q.points_px)]
+        inliers = q.usable & (errors < q.threshold_px)
+        covariance = covariances[i]
+        if inliers.sum() < pnp.MIN_INLIERS or covariance is None:
+            solutions.append(None)
+            continue
+        rms_px = float(np.sqrt(np.mean(errors[inliers] ** 2)))
+        solutions.append(pnp.PnpSolution(T[i], inliers, rms_px, covariance, with_depth=True))
+    return solutions

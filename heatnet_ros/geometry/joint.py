@@ -8,13 +8,15 @@ A problem's result depends on nothing but the problem, whatever else is solved w
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heatnet_ros.geometry import camera, se3
-from heatnet_ros.geometry.depth import SurfaceView, view_surfaces
+from heatnet_ros.geometry.depth import SurfaceView, center, focal, view_surfaces
 from heatnet_ros.types import DepthF32, Distortion, FloatArray
 
 # depth noise of a stereo camera grows with the square of the distance (RealSense D435, datasheet)
@@ -60,18 +62,38 @@ class JointProblem:
             T, self.points_m, self.normals, image.depth_m, image.K, image.distortion
         )
 
+    def take(self, rows: Sequence[int] | NDArray[np.intp]) -> JointProblem:
+        """The problems of these rows; a row may come several times. What is shared stays shared."""
+        arrays = {
+            f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "image"
+        }
+        index = np.asarray(rows, np.intp)
+        taken = {name: a if len(a) == 1 else a[index] for name, a in arrays.items()}
+        return JointProblem(self.image, **taken)
+
+    def errors_px(self, T: FloatArray) -> FloatArray:
+        """Reprojection errors (B, M) at poses (B, 4, 4); infinite behind the camera."""
+        _, p, inverse_z = self._keypoints_in_camera(T)
+        e = self.pixels - (
+            p[:, :2] * inverse_z[:, None] * focal(self.image.K) + center(self.image.K)
+        )
+        return np.where(p[:, 2] > 0, np.hypot(e[:, 0], e[:, 1]), np.inf)
+
     def image_rows(self, T: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Reprojection errors (B, 2, M) in px, and their derivatives (B, 2, 6, M) by a step."""
         K = self.image.K
-        y = T[:, :3, :3] @ self.keypoints_m
-        p = y + T[:, :3, 3, None]
-        inverse_z = 1.0 / np.maximum(p[:, 2], 1e-6)
+        y, p, inverse_z = self._keypoints_in_camera(T)
         xy = p[:, :2] * inverse_z[:, None]
-        focal, center = np.diag(K)[:2, None], K[:2, 2, None]
         directions = np.zeros((len(T), 2, 3, y.shape[2]))
         directions[:, 0, 0], directions[:, 1, 1] = K[0, 0] * inverse_z, K[1, 1] * inverse_z
-        directions[:, :, 2] = -focal * xy * inverse_z[:, None]
-        return self.pixels - (xy * focal + center), _jacobian(directions, y[:, None])
+        directions[:, :, 2] = -focal(K) * xy * inverse_z[:, None]
+        return self.pixels - (xy * focal(K) + center(K)), _jacobian(directions, y[:, None])
+
+    def _keypoints_in_camera(self, T: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Arms from the object's origin and points, both (B, 3, M), camera axes; 1/z (B, M)."""
+        y = T[:, :3, :3] @ self.keypoints_m
+        p = y + T[:, :3, 3, None]
+        return y, p, 1.0 / np.maximum(p[:, 2], 1e-6)
 
 
 def fit_jointly(

@@ -12,7 +12,7 @@ from fakes import BACKGROUND_M, LIBRARY, SIZE_HW, K, pose, render_depth
 from heatnet_ros.errors import DataError
 from heatnet_ros.geometry import pnp, se3
 from heatnet_ros.geometry.camera import NO_DISTORTION, project
-from heatnet_ros.geometry.depth_solve import NOISE, solve_pnp_depth
+from heatnet_ros.geometry.depth_solve import NOISE, PoseQuery, solve_pnp_depth
 from heatnet_ros.geometry.joint import DepthImage, noise_m
 from heatnet_ros.geometry.pnp import PnpSolution, solve_pnp
 from heatnet_ros.types import Distortion, FloatArray
@@ -35,10 +35,10 @@ def _solve(
 ) -> PnpSolution | None:
     model, weights = LIBRARY[name], np.ones(len(px))
     image = DepthImage(depth_m, K, distortion)
-    return solve_pnp_depth(
-        model.keypoints_m, px, weights, threshold_px, model.surface, model.diameter_m, image,
-        T_camera_expected=expected,
-    )  # fmt: skip
+    query = PoseQuery(
+        model.keypoints_m, px, weights, threshold_px, model.surface, model.diameter_m, expected
+    )
+    return solve_pnp_depth([query], image)[0]
 
 
 def _plain(name: str, px: FloatArray) -> PnpSolution | None:
@@ -259,10 +259,7 @@ def test_covariance_is_that_of_many_trials(scale: float, low: float, high: float
 def test_arrays_that_do_not_fit_together_are_named() -> None:
     T = pose(0.0, 0.0, 0.6)
     model, px = LIBRARY["wedge"], _pixels("wedge", T)
-    image = DepthImage(np.ones(SIZE_HW, np.float32), K)
     with pytest.raises(DataError, match=r"surface Nx6, got \(512, 3\)"):
-        solve_pnp_depth(
-            model.keypoints_m, px, np.ones(len(px)), 6.0, model.surface[:, :3], 0.1, image
-        )
+        PoseQuery(model.keypoints_m, px, np.ones(len(px)), 6.0, model.surface[:, :3], 0.1)
     with pytest.raises(DataError, match="Kx3"):
-        solve_pnp_depth(model.keypoints_m, px, np.ones(3), 6.0, model.surface, 0.1, image)
+        PoseQuery(model.keypoints_m, px, np.ones(3), 6.0, model.surface, 0.1)
