@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from heatnet_ros.config import GateConfig
-from heatnet_ros.geometry.depth import depth_points
+from heatnet_ros.geometry.depth import stack_surfaces, view_surfaces
 from heatnet_ros.objects import ObjectLibrary, ObjectModel
 from heatnet_ros.types import FloatArray, Frame, PoseEstimate, Reason, Rejection
 
@@ -22,8 +22,10 @@ MIN_POINTS = 4
 DOUBLE = 0.1  # object diameters
 
 
-def check_depth(pose: PoseEstimate, frame: Frame, model: ObjectModel) -> PoseEstimate:
-    """Compare a pose with the measured depth: sets ``depth_error_m``, lowers ``score``.
+def check_depth(
+    poses: Sequence[PoseEstimate], frame: Frame, library: ObjectLibrary
+) -> list[PoseEstimate]:
+    """Compare poses with the measured depth: sets ``depth_error_m``, lowers ``score``.
 
     The score is multiplied by the share of surface samples facing the camera whose measured depth
     agrees with the pose within 0.1 diameters; samples that something stands before count half.
@@ -31,20 +33,32 @@ def check_depth(pose: PoseEstimate, frame: Frame, model: ObjectModel) -> PoseEst
     least 30 %, else over all: what stands before a part of the object is no error of its pose.
     Where fewer than 4 samples have depth the pose stays as it is.
     """
-    if frame.depth_m is None:
-        return replace(pose, depth_error_m=None)
-    points_m, normals = np.hsplit(model.surface, 2)
-    residuals = depth_points(
-        pose.T_camera_object, points_m, normals, frame.depth_m, frame.K, frame.distortion
-    ).residuals_m
-    if len(residuals) < MIN_POINTS:
+    if frame.depth_m is None or not poses:
+        return [replace(pose, depth_error_m=None) for pose in poses]
+    models = [library[pose.object_id] for pose in poses]
+    surfaces = stack_surfaces([model.surface for model in models])
+    T = np.stack([pose.T_camera_object for pose in poses])
+    view = view_surfaces(
+        T, surfaces[:, :3], surfaces[:, 3:], frame.depth_m, frame.K, frame.distortion
+    )
+    return [
+        _compare(pose, model, gaps_m[valid])
+        for pose, model, gaps_m, valid in zip(
+            poses, models, view.gap_m[:, 2], view.valid, strict=True
+        )
+    ]
+
+
+def _compare(pose: PoseEstimate, model: ObjectModel, residuals_m: FloatArray) -> PoseEstimate:
+    """residuals_m: measured minus predicted depth of the samples that have one."""
+    if len(residuals_m) < MIN_POINTS:
         return replace(pose, depth_error_m=None)
     limit_m = AGREES * model.diameter_m
-    agree = np.abs(residuals) <= limit_m
-    hidden = np.count_nonzero(residuals < -limit_m)
-    share = float(agree.sum() / (len(residuals) - (1 - HIDDEN) * hidden))
+    agree = np.abs(residuals_m) <= limit_m
+    hidden = np.count_nonzero(residuals_m < -limit_m)
+    share = float(agree.sum() / (len(residuals_m) - (1 - HIDDEN) * hidden))
     supported = share >= MIN_SUPPORT and agree.sum() >= MIN_POINTS
-    error_m = float(np.median(residuals[agree] if supported else residuals))
+    error_m = float(np.median(residuals_m[agree] if supported else residuals_m))
     return replace(pose, depth_error_m=error_m, score=pose.score * share)
 
 

@@ -97,10 +97,8 @@ class Pipeline:
         self, frame: Frame, poses: list[PoseEstimate]
     ) -> tuple[list[PoseEstimate], list[Rejection]]:
         accepted, faults = [], []
-        for pose in poses:
-            model = self.library[pose.object_id]
-            pose = check_depth(pose, frame, model)
-            fault = reject(pose, model, self.config.gate)
+        for pose in check_depth(poses, frame, self.library):
+            fault = reject(pose, self.library[pose.object_id], self.config.gate)
             if fault is None:
                 accepted.append(pose)
             else:

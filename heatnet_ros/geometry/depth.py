@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +75,14 @@ class SurfaceView:
     normals: FloatArray
     gap_m: FloatArray
     valid: NDArray[np.bool_]
+
+
+def stack_surfaces(surfaces: Sequence[FloatArray]) -> FloatArray:
+    """Surfaces (N_i, 6) of points and normals -> (B, 6, N), zeros where one has fewer samples."""
+    out = np.zeros((len(surfaces), 6, max(map(len, surfaces))))
+    for row, surface in zip(out, surfaces, strict=True):
+        row[:, : len(surface)] = surface.T
+    return out
 
 
 def view_surfaces(

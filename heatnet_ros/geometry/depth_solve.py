@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from heatnet_ros.errors import DataError
 from heatnet_ros.geometry import pnp
+from heatnet_ros.geometry.depth import stack_surfaces
 from heatnet_ros.geometry.joint import (
     DepthImage,
     JointProblem,
@@ -115,12 +116,11 @@ def _stack(queries: Sequence[PoseQuery], image: DepthImage) -> JointProblem:
     """A problem per object on an even part of its surface; zeros where one has less."""
     surfaces = [q.surface[:: max(1, len(q.surface) // COARSE_POINTS)] for q in queries]
     count = len(queries)
-    samples = np.zeros((count, 6, max(map(len, surfaces))))
+    samples = stack_surfaces(surfaces)
     most = max(len(q.points_px) for q in queries)
     keypoints, pixels = np.zeros((count, 3, most)), np.zeros((count, 2, most))
     weights = np.zeros((count, most))
-    for i, (q, surface) in enumerate(zip(queries, surfaces, strict=True)):
-        samples[i, :, : len(surface)] = surface.T
+    for i, q in enumerate(queries):
         usable = np.flatnonzero(q.usable)
         keypoints[i][:, usable] = q.points_object_m[usable].T
         pixels[i][:, usable] = q.points_px[usable].T

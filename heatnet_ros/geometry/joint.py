@@ -24,7 +24,7 @@ NOISE_M, NOISE_PER_M = 0.001, 0.0025
 # directions with less information than this part of the best one are left alone
 MIN_INFORMATION = 1e-4
 # a step that moves no point of the object further ends the fit
-SMALL_STEP_M = 5e-5
+SMALL_STEP_M = 2e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,20 +109,23 @@ def fit_jointly(
     gate_m, end_gate_m: (B,). A step leaves out directions that carry next to no information. A
     problem whose numbers are not finite keeps its pose.
     """
-    T, moving = T_camera_object.copy(), np.ones(len(T_camera_object), bool)
+    T, moving = T_camera_object.copy(), np.arange(len(T_camera_object))
+    gate_m, part = np.broadcast_to(gate_m, len(T)), problem
     for _ in range(iterations):
-        H, g = joint_equations(problem, T, gate_m)
-        step = _solve_observable(H, g, problem.diameter_m / 2)
-        moving &= np.isfinite(step).all(axis=1)
-        step[~moving] = 0.0
-        T = np.where(moving[:, None, None], apply_steps(T, step), T)
+        H, g = joint_equations(part, T[moving], gate_m[moving])
+        step = _solve_observable(H, g, part.diameter_m / 2)
+        finite = np.isfinite(step).all(axis=1)
+        T[moving[finite]] = apply_steps(T[moving[finite]], step[finite])
         path_m = np.abs(step[:, :3]).max(axis=1)
-        path_m += np.abs(step[:, 3:]).max(axis=1) * problem.diameter_m / 2
-        moving &= (gate_m > end_gate_m) | (path_m >= SMALL_STEP_M)
-        if not moving.any():
+        path_m += np.abs(step[:, 3:]).max(axis=1) * part.diameter_m / 2
+        goes_on = finite & ((gate_m[moving] > end_gate_m[moving]) | (path_m >= SMALL_STEP_M))
+        if not goes_on.any():
             break
+        if not goes_on.all():  # a pose that has arrived costs nothing any more
+            moving = moving[goes_on]
+            part = problem.take(moving)
         gate_m = np.maximum(gate_m * gate_shrink, end_gate_m)
-    T[:, :3, :3] = [se3.orthonormalize(R) for R in T[:, :3, :3]]
+    T[:, :3, :3] = se3.orthonormalize(T[:, :3, :3])
     return T
 
 
@@ -130,21 +133,27 @@ def joint_equations(
     problem: JointProblem, T: FloatArray, gate_m: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Normal matrices (B, 6, 6) and gradients (B, 6) of both terms, in units of their noise."""
-    depth, image = _depth_term(problem, T, gate_m), _image_term(problem, T)
+    depth, image = _depth_term(problem.view(T), T, gate_m), _image_term(problem, T)
     return depth.normal() + image.normal(), depth.gradient() + image.gradient()
 
 
 def joint_covariance(
-    problem: JointProblem, T: FloatArray, gate_m: FloatArray, correlation: float = 1.0
+    problem: JointProblem,
+    T: FloatArray,
+    gate_m: FloatArray,
+    correlation: float = 1.0,
+    view: SurfaceView | None = None,
 ) -> list[FloatArray | None]:
     """6x6 of (x, y, z, rx, ry, rz) for each pose, None where both terms determine none.
 
-    correlation: of how many keypoints the errors go together, 1 for independent ones.
+    correlation: of how many keypoints the errors go together, 1 for independent ones. view: of the
+    samples at T, where it is known already.
 
     Each term counts with the scatter of its own residuals where that is larger than the noise it
     was weighted with. It knows the noise of this frame, not a camera's calibration error.
     """
-    depth, image = _depth_term(problem, T, gate_m), _image_term(problem, T)
+    view = problem.view(T) if view is None else view
+    depth, image = _depth_term(view, T, gate_m), _image_term(problem, T)
     H = depth.normal() + image.normal()
     spread = depth.spread() + correlation * image.spread()
     finite: NDArray[np.bool_] = np.asarray(np.isfinite(H).all(axis=(1, 2)))
@@ -152,16 +161,12 @@ def joint_covariance(
         np.where(finite[:, None, None], H, np.eye(6)), problem.diameter_m / 2
     )
     enough = np.maximum(MIN_INFORMATION * values[:, -1], 0.0)
-    known = np.asarray(finite & (values[:, 0] > enough))
-    out: list[FloatArray | None] = []
-    for i in range(len(T)):
-        if not known[i]:
-            out.append(None)
-            continue
-        inverse = (directions[i] / values[i]) @ directions[i].T
-        covariance = inverse @ spread[i] @ inverse
-        out.append((covariance + covariance.T) / 2)
-    return out
+    known = finite & (values[:, 0] > enough)
+    divisor = np.where(known[:, None], values, 1.0)
+    inverse = (directions / divisor[:, None]) @ directions.swapaxes(1, 2)
+    covariance = inverse @ spread @ inverse
+    covariance = (covariance + covariance.swapaxes(1, 2)) / 2
+    return [c if is_known else None for c, is_known in zip(covariance, known, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,8 +196,7 @@ class _Term:
         return (self.J * w[:, None]) @ self.J.swapaxes(1, 2)
 
 
-def _depth_term(problem: JointProblem, T: FloatArray, gate_m: FloatArray) -> _Term:
-    view = problem.view(T)
+def _depth_term(view: SurfaceView, T: FloatArray, gate_m: FloatArray) -> _Term:
     r, J = plane_rows(view, T)
     gap = view.gap_m[:, 2] / gate_m[:, None]
     share = np.where(view.valid, np.clip(1 - gap * gap, 0, None) ** 2, 0.0)

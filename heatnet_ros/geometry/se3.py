@@ -48,9 +48,10 @@ def rotation_angle_rad(R_a: FloatArray, R_b: FloatArray) -> float:
 
 
 def orthonormalize(R: FloatArray) -> FloatArray:
-    """Nearest rotation in the Frobenius norm (SVD)."""
+    """Nearest rotations (..., 3, 3) in the Frobenius norm (SVD)."""
     u, _, vt = np.linalg.svd(R)
-    return np.asarray(u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt)
+    u[..., 2] *= np.linalg.det(u @ vt)[..., None]
+    return np.asarray(u @ vt)
 
 
 def quaternion_from_rotation(R: FloatArray) -> FloatArray:

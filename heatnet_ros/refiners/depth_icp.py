@@ -15,6 +15,7 @@ import numpy as np
 
 from heatnet_ros.config import RefinerConfig
 from heatnet_ros.geometry.camera import undistort_points
+from heatnet_ros.geometry.depth import SurfaceView, stack_surfaces
 from heatnet_ros.geometry.joint import (
     DepthImage,
     JointProblem,
@@ -30,6 +31,8 @@ START_GATE = 0.25
 GATE_SHRINK = 0.5
 END_GATE = 0.06
 END_GATE_SIGMA = 5.0  # but never closer than the noise
+# so large a part of the samples within the end gate: the pose starts with that gate
+NEAR = 0.5
 # fewer samples with depth than this decide nothing
 MIN_POINTS = 24
 # The first shift along the ray. A monocular pose is wrong in distance by a part of the distance.
@@ -67,13 +70,17 @@ class DepthIcp:
             return list(poses)
         problem = _build_problem(frame, frame.depth_m, poses, self._library)
         before = np.stack([pose.T_camera_object for pose in poses])
-        T = _shift_along_rays(problem, before)
+        seen = problem.view(before)
+        end_gate_m = np.maximum(END_GATE * problem.diameter_m, END_GATE_SIGMA * noise_m(before))
+        # most poses were solved with depth: what is right but for millimetres needs no wide search
+        near = _share_within(seen, end_gate_m) >= NEAR
+        T = np.where(near[:, None, None], before, _shift_along_rays(problem, before, seen))
         end_gate_m = np.maximum(END_GATE * problem.diameter_m, END_GATE_SIGMA * noise_m(T))
-        T = fit_jointly(
-            problem, T, self._iterations, START_GATE * problem.diameter_m, GATE_SHRINK, end_gate_m
-        )
-        better = _agrees_better(problem, T, before)
-        covariances = joint_covariance(problem, T, end_gate_m, KEYPOINT_CORRELATION)
+        start_gate_m = np.where(near, end_gate_m, START_GATE * problem.diameter_m)
+        T = fit_jointly(problem, T, self._iterations, start_gate_m, GATE_SHRINK, end_gate_m)
+        view = problem.view(T)
+        better = _agrees_better(seen, view, START_GATE * problem.diameter_m)
+        covariances = joint_covariance(problem, T, end_gate_m, KEYPOINT_CORRELATION, view)
         errors_px = np.linalg.norm(problem.image_rows(T)[0], axis=1)
         return [
             _moved(pose, T[i], covariances[i], errors_px[i]) if better[i] else pose
@@ -114,14 +121,12 @@ def _build_problem(
 ) -> JointProblem:
     """Stack the poses' samples and inlier keypoints, zeros where an object has fewer."""
     models = [library[pose.object_id] for pose in poses]
-    count = max(len(model.surface) for model in models)
     keypoint_count = max(len(model.keypoints_m) for model in models)
-    surface = np.zeros((len(poses), 6, count))
+    surface = stack_surfaces([model.surface for model in models])
     keypoints = np.zeros((len(poses), 3, keypoint_count))
     pixels = np.zeros((len(poses), 2, keypoint_count))
     weights = np.zeros((len(poses), keypoint_count))
     for i, (pose, model) in enumerate(zip(poses, models, strict=True)):
-        surface[i, :, : len(model.surface)] = model.surface.T
         if pose.keypoints is None or (pose.keypoints.confidence > 0).sum() < MIN_KEYPOINTS:
             continue
         used = slice(len(model.keypoints_m))
@@ -142,12 +147,18 @@ def _build_problem(
     )
 
 
-def _shift_along_rays(problem: JointProblem, T: FloatArray) -> FloatArray:
+def _share_within(view: SurfaceView, limit_m: FloatArray) -> FloatArray:
+    """Share (B,) of the samples with depth whose depth is off by less than a limit (B,)."""
+    near = (np.abs(view.gap_m[:, 2]) < limit_m[:, None]) & view.valid
+    return np.asarray(near.sum(axis=1) / np.maximum(view.valid.sum(axis=1), 1))
+
+
+def _shift_along_rays(problem: JointProblem, T: FloatArray, view: SurfaceView) -> FloatArray:
     """Move each object along its viewing ray to where most samples have their depth.
 
     Only where far more samples agree there than here, so that an occluder does not attract.
     """
-    view, out = problem.view(T), T.copy()
+    out = T.copy()
     windows = np.maximum(SHIFT_WINDOW * problem.diameter_m, END_GATE_SIGMA * noise_m(T))
     for i, window in enumerate(windows):
         residuals = np.sort(view.gap_m[i, 2, view.valid[i]])
@@ -166,14 +177,12 @@ def _shift_along_rays(problem: JointProblem, T: FloatArray) -> FloatArray:
     return out
 
 
-def _agrees_better(problem: JointProblem, T: FloatArray, than: FloatArray) -> list[bool]:
-    """Where the samples' depth error, capped, is smaller at T and enough are seen."""
-    cap = START_GATE * problem.diameter_m
+def _agrees_better(before: SurfaceView, now: SurfaceView, cap_m: FloatArray) -> list[bool]:
+    """Where the samples' depth error, capped, is smaller now and enough are seen."""
     counts, errors = [], []
-    for poses in (than, T):
-        view = problem.view(poses)
+    for view in (before, now):
         counts.append(view.valid.sum(axis=1))
-        capped = np.minimum(np.abs(view.gap_m[:, 2]), cap[:, None]) * view.valid
+        capped = np.minimum(np.abs(view.gap_m[:, 2]), cap_m[:, None]) * view.valid
         errors.append(capped.sum(axis=1) / np.maximum(counts[-1], 1))
     enough = (counts[1] >= MIN_POINTS) & (counts[1] >= counts[0] / 2)
     return [bool(b) for b in enough & (errors[1] < errors[0])]

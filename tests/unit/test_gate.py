@@ -20,7 +20,7 @@ DEPTH = render_depth([("wedge", T_TRUE)], NO_DISTORTION)
 
 def checked(depth_m: np.ndarray | None, T: np.ndarray = T_TRUE) -> PoseEstimate:
     frame = Frame(np.zeros((*SIZE_HW, 3), np.uint8), K, depth_m)
-    return check_depth(PoseEstimate("wedge", T, 0.8, 1.0, 1.0, "test"), frame, MODEL)
+    return check_depth([PoseEstimate("wedge", T, 0.8, 1.0, 1.0, "test")], frame, LIBRARY)[0]
 
 
 def shifted(dz_m: float) -> np.ndarray:
@@ -81,7 +81,7 @@ def test_without_a_measured_depth_nothing_is_said(invalid: float) -> None:
 def test_without_a_depth_image_an_old_error_is_forgotten() -> None:
     frame = Frame(np.zeros((*SIZE_HW, 3), np.uint8), K, None)
     old = replace(PoseEstimate("wedge", T_TRUE, 0.8, 1.0, 1.0, "test"), depth_error_m=0.1)
-    result = check_depth(old, frame, MODEL)
+    (result,) = check_depth([old], frame, LIBRARY)
     assert result.depth_error_m is None and result.score == 0.8
 
 
@@ -89,3 +89,15 @@ def test_a_wall_where_the_object_should_be_is_no_support() -> None:
     result = checked(np.full(SIZE_HW, BACKGROUND_M, np.float32))
     assert result.score == 0.0
     assert result.depth_error_m == pytest.approx(BACKGROUND_M - 0.6, abs=0.05)
+
+
+def test_each_pose_is_judged_by_itself() -> None:
+    frame = Frame(np.zeros((*SIZE_HW, 3), np.uint8), K, DEPTH)
+    poses = [
+        PoseEstimate(name, T, 0.8, 1.0, 1.0, "test")
+        for name, T in (("wedge", T_TRUE), ("brick", shifted(0.1)), ("wedge", shifted(0.006)))
+    ]
+    together = check_depth(poses, frame, LIBRARY)
+    for pose_, result in zip(poses, together, strict=True):
+        (alone,) = check_depth([pose_], frame, LIBRARY)
+        assert (alone.score, alone.depth_error_m) == (result.score, result.depth_error_m)

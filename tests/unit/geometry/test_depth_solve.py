@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -263,3 +264,31 @@ def test_arrays_that_do_not_fit_together_are_named() -> None:
         PoseQuery(model.keypoints_m, px, np.ones(len(px)), 6.0, model.surface[:, :3], 0.1)
     with pytest.raises(DataError, match="Kx3"):
         PoseQuery(model.keypoints_m, px, np.ones(3), 6.0, model.surface, 0.1)
+
+
+def test_objects_solved_together_are_those_solved_alone() -> None:
+    """One expected and borne out, one expected elsewhere, one sought, one without keypoints."""
+    places = [("wedge", -0.12), ("brick", 0.0), ("wedge", 0.12)]
+    truths = [(name, pose(x, -0.02, 0.7, (2.2, 0.5, 3 * x))) for name, x in places]
+    depth_m = render_depth(truths, NO_DISTORTION)
+    expected = [_nearby(truths[0][1]), pose(0.05, 0.0, 0.9), None]
+    queries = []
+    for (name, T), guess in zip(truths, expected, strict=True):
+        model, px = LIBRARY[name], _pixels(name, T, 0.5)
+        queries.append(
+            PoseQuery(
+                model.keypoints_m, px, np.ones(len(px)), THRESHOLD_PX, model.surface,
+                model.diameter_m, guess,
+            )
+        )  # fmt: skip
+    blank = replace(queries[0], points_px=np.full_like(queries[0].points_px, np.nan))
+    image = DepthImage(depth_m, K)
+    together = solve_pnp_depth([*queries[:2], blank, queries[2]], image)
+    assert together.pop(2) is None
+    for query, solution, (_, T) in zip(queries, together, truths, strict=True):
+        (alone,) = solve_pnp_depth([query], image)
+        assert solution is not None and alone is not None
+        assert max(_errors(solution, T)) < 1.5
+        np.testing.assert_allclose(solution.T_camera_object, alone.T_camera_object, atol=1e-9)
+        np.testing.assert_allclose(solution.covariance, alone.covariance, rtol=1e-6)
+        np.testing.assert_array_equal(solution.inliers, alone.inliers)
