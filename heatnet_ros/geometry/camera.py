@@ -66,19 +66,6 @@ def scale_points(points_px: FloatArray, scale: float) -> FloatArray:
     return np.asarray((points_px + 0.5) * scale - 0.5)
 
 
-def round_to_pixels(
-    points_px: FloatArray, size_hw: tuple[int, int]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Nearest pixel of points (..., 2) as integer (x, y), and whether it lies in the image (...).
-
-    Points that are not finite lie outside, at some negative pixel.
-    """
-    near = np.where(np.abs(points_px) < 1e6, points_px, -1e6)
-    pixels = np.floor(near + 0.5).astype(np.int64)
-    inside = np.all((pixels >= 0) & (pixels < [size_hw[1], size_hw[0]]), axis=-1)
-    return pixels, inside
-
-
 @dataclass(frozen=True)
 class Crop:
     """A square region of an image, resized to ``size_px``, padded where it leaves the image.

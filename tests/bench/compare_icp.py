@@ -29,7 +29,7 @@ from heatnet_ros.datasets.bop import object_id
 from heatnet_ros.evaluation_models import EvaluationModels
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.camera import backproject, crop_around_box, project
-from heatnet_ros.geometry.depth import depth_points
+from heatnet_ros.geometry.depth import view_surfaces
 from heatnet_ros.mesh import sample_surface
 from heatnet_ros.metrics import add_or_adds_error_m, pose_errors
 from heatnet_ros.objects import ObjectLibrary, ObjectModel, load_objects
@@ -167,9 +167,11 @@ def _masked_points(frame: Frame, T: np.ndarray, model: ObjectModel) -> np.ndarra
 def _agrees_better(frame: Frame, model: ObjectModel, T: np.ndarray, than: np.ndarray) -> bool:
     errors = []
     for each in (than, T):
-        points, normals = np.hsplit(model.surface, 2)
-        seen = depth_points(each, points, normals, frame.depth_m, frame.K, frame.distortion)
-        r = np.abs(seen.residuals_m)
+        surface = model.surface.T[None]
+        view = view_surfaces(
+            each[None], surface[:, :3], surface[:, 3:], frame.depth_m, frame.K, frame.distortion
+        )
+        r = np.abs(view.gap_m[0, 2, view.valid[0]])
         if len(r) < MIN_SOURCE:
             return False
         errors.append(float(np.minimum(r, 0.25 * model.diameter_m).mean()))

@@ -10,7 +10,7 @@ from fakes import BACKGROUND_M, LIBRARY, SIZE_HW, K, pose, render_depth
 
 from heatnet_ros.gate import AGREES, HIDDEN, check_depth
 from heatnet_ros.geometry.camera import NO_DISTORTION, project
-from heatnet_ros.geometry.depth import depth_points
+from heatnet_ros.geometry.depth import view_surfaces
 from heatnet_ros.types import Frame, PoseEstimate
 
 MODEL = LIBRARY["wedge"]
@@ -31,9 +31,9 @@ def shifted(dz_m: float) -> np.ndarray:
 
 def seen_pixels() -> np.ndarray:
     """Where the samples that face the camera fall in the image."""
-    points, normals = np.hsplit(MODEL.surface, 2)
-    seen = depth_points(T_TRUE, points, normals, DEPTH, K, NO_DISTORTION)
-    return project(seen.predicted_m, K)
+    surface = MODEL.surface.T[None]
+    view = view_surfaces(T_TRUE[None], surface[:, :3], surface[:, 3:], DEPTH, K)
+    return project(view.points_m[0].T[view.valid[0]], K)
 
 
 def test_a_true_pose_keeps_its_score() -> None:

@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from heatnet_ros.errors import DataError
 from heatnet_ros.geometry import camera, se3
-from heatnet_ros.geometry.depth import depth_points
+from heatnet_ros.geometry.depth import view_surfaces
 from heatnet_ros.mesh import load_ply, sample_surface
 from heatnet_ros.types import Distortion, FloatArray
 
@@ -28,10 +27,8 @@ def depth_residuals(
     T: FloatArray, points_m: FloatArray, normals: FloatArray, depth_m: FloatArray, K: FloatArray
 ) -> FloatArray:
     """Measured minus predicted z of every point, NaN for those left out."""
-    seen = depth_points(T, points_m, normals, depth_m, K)
-    residuals = np.full(len(points_m), np.nan)
-    residuals[seen.index] = seen.residuals_m
-    return residuals
+    view = view_surfaces(T[None], points_m.T[None], normals.T[None], depth_m, K)
+    return np.where(view.valid[0], view.gap_m[0, 2], np.nan)
 
 
 def test_residual_is_measured_minus_predicted_on_facing_points() -> None:
@@ -80,18 +77,26 @@ def test_measured_points_lie_on_the_measured_plane(distortion: Distortion) -> No
     pixels = np.stack([u.ravel(), v.ravel()], axis=1).astype(float)
     rays = camera.backproject(pixels, np.ones(len(pixels)), K, distortion)
     depth = (distance / (rays @ normal)).reshape(480, 640).astype(np.float32)
-    seen = depth_points(T, POINTS, NORMALS, depth, K, distortion)
-    np.testing.assert_allclose(seen.measured_m @ normal, distance, atol=1e-6)
-    assert sorted(seen.index) == sorted(np.flatnonzero(FRONT))
+    view = view_surfaces(T[None], POINTS.T[None], NORMALS.T[None], depth, K, distortion)
+    np.testing.assert_array_equal(view.valid[0], FRONT)
+    seen_m = view.points_m[0].T[FRONT]
+    measured_m = seen_m + view.gap_m[0].T[FRONT]
+    np.testing.assert_allclose(measured_m @ normal, distance, atol=1e-6)
     # the ray passes within half a pixel of the predicted point
-    predicted = camera.project(seen.predicted_m, K, distortion)
-    measured = camera.project(seen.measured_m, K, distortion)
+    predicted = camera.project(seen_m, K, distortion)
+    measured = camera.project(measured_m, K, distortion)
     assert np.abs(predicted - measured).max() <= 0.5 + 1e-3
 
 
-def test_normals_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(DataError, match=r"Nx3.*\(12, 3\) and \(11, 3\)"):
-        depth_residuals(T, POINTS, NORMALS[1:], np.ones((4, 4), np.float32), K)
+def test_nearest_pixel_at_the_borders_of_the_image() -> None:
+    # one pixel of the image is measured: the samples half a pixel around it read it, no other
+    corner = np.zeros((480, 640), np.float32)
+    corner[-1, -1] = 0.6
+    offsets = np.array([-0.51, -0.49, 0.49, 0.51])
+    points = np.stack([(639 + offsets - 320) * 0.001, np.full(4, 0.239), np.full(4, 0.6)], axis=1)
+    normals = np.tile([0.0, 0.0, -1.0], (4, 1))
+    residuals = depth_residuals(np.eye(4), points, normals, corner, K)
+    assert np.isfinite(residuals).tolist() == [False, True, True, False]
 
 
 @pytest.mark.skipif(not LMO.exists(), reason=f"{LMO} is absent")
