@@ -1,6 +1,7 @@
 """Following: boxes from poses, the detector beside them, what is lost or new, ids that stay."""
 
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -128,6 +129,28 @@ def test_when_all_are_lost_the_detector_looks_in_the_same_frame(build: Build) ->
     assert sorted(p.object_id for p in result.poses) == ["disc", "wedge"]
     assert not any(d.followed for d in result.detections)
     assert {"detect", "estimate", "refine", "gate"} == set(result.timings_s)
+
+
+def test_a_frame_is_not_looked_at_twice(build: Build) -> None:
+    world = World(("wedge", pose(-0.1, 0, 0.7)))
+    pipeline = build(world)
+    for i in range(12):
+        run(pipeline, world, i)
+    assert looks(pipeline) == 1
+    world.truth = [("wedge", pose(0.2, 0.1, 0.9))]  # a cut in the frame that is due to be searched
+    assert len(run(pipeline, world, 12).poses) == 1
+    assert looks(pipeline) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="no os.getpriority on this system")
+def test_the_search_stands_back_and_the_poses_do_not(build: Build) -> None:
+    pipeline = build(World(("wedge", pose(0, 0, 0.7))))
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    thread = pipeline._follower._pool.submit(
+        lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    )
+    assert thread.result() == 19
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
 def test_a_hidden_object_keeps_its_id_and_gives_no_pose_meanwhile(build: Build) -> None:
