@@ -30,10 +30,14 @@ PATIENCE_NS = 300_000_000
 MIN_IN_VIEW = 0.25
 # a detection that overlaps a followed box so much is that object
 SAME_IOU = 0.3
-# the detector rests so long after a run, in runs: it takes cores from the poses
-REST = 3.0
-# its thread's niceness (Linux): beside it a pose of 9 ms takes 11 instead of 12 to 14, p95
-NICE = 19
+# the detector rests so long after a run, in runs, but not longer than so many seconds: it takes
+# cores from the poses
+REST, LONGEST_REST_S = 3.0, 0.5
+# Its thread's niceness (Linux): a quarter of a core is left to it where all cores are busy. At 19
+# it starved, and an object that came back was found after a second.
+NICE = 5
+# how long what was lost is looked for without a pause: it often comes back where it was
+SEARCH_NS = 5_000_000_000
 
 
 class Follower:
@@ -47,6 +51,9 @@ class Follower:
         self._looked_ns: int | None = None
         self._rest_until_s, self._lost = 0.0, False
         self._pending: list[Detection] = []
+        # instances without a pose, and when they had their last one; those of the last frame
+        self._missing: dict[tuple[str, int], int] = {}
+        self._seen: set[tuple[str, int]] = set()
 
     def locate(self, frame: Frame, config: FollowConfig) -> list[Detection]:
         """Boxes to look at, the followed ones first. Raises what the detector raises."""
@@ -76,20 +83,38 @@ class Follower:
     ) -> None:
         """Which of the boxes gave a pose; to be called when the memory knows the poses.
 
-        Where one did not, and while an instance is remembered that has none, the detector looks
-        again at once. Until it has, its own boxes without a pose are tried on each frame.
+        Where one did not, and for 5 s after an instance was lost, the detector looks again at once.
+        Until it has, its own boxes without a pose are tried on each frame.
         """
         given = {id(pose.detection) for pose in poses}
         without = [d for d in detections if id(d) not in given]
-        missing = any(track.stamp_ns != stamp_ns for track in self._memory.tracks)
-        self._lost = bool(without) or missing
+        self._note_missing(poses, stamp_ns)
+        self._lost = bool(without) or bool(self._missing)
         self._pending = [d for d in without if not d.followed]
+
+    def _note_missing(self, poses: Sequence[PoseEstimate], stamp_ns: int) -> None:
+        for pose in poses:  # an object that comes back after a second has another id
+            mine = (pose.object_id, pose.instance)
+            same = [key for key in self._missing if key[0] == pose.object_id]
+            if mine in same:
+                del self._missing[mine]
+            elif same and mine not in self._seen:
+                del self._missing[same[0]]
+        self._seen = {(pose.object_id, pose.instance) for pose in poses}
+        for track in self._memory.tracks:
+            if track.stamp_ns != stamp_ns:
+                self._missing[track.object_id, track.instance] = track.stamp_ns
+        self._missing = {
+            key: seen_ns
+            for key, seen_ns in self._missing.items()
+            if 0 <= stamp_ns - seen_ns <= SEARCH_NS
+        }
 
     def reset(self) -> None:
         """Forget what is being searched; the memory is reset by its owner."""
         self._wait()
         self._looked_ns, self._rest_until_s, self._lost = None, 0.0, False
-        self._pending = []
+        self._pending, self._missing, self._seen = [], {}, set()
 
     def close(self) -> None:
         """End the thread."""
@@ -118,7 +143,7 @@ class Follower:
             return None
         search, self._search = self._search, None
         found, took_s = search.result()
-        self._rest_until_s = time.monotonic() + REST * took_s
+        self._rest_until_s = time.monotonic() + min(REST * took_s, LONGEST_REST_S)
         return found
 
     def _is_due(self, stamp_ns: int, config: FollowConfig) -> bool:

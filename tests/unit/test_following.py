@@ -12,7 +12,7 @@ from fakes import LIBRARY, MESHES, SIZE_HW, K, World, pose
 
 from heatnet_ros.config import FollowConfig, PipelineConfig
 from heatnet_ros.errors import EngineError
-from heatnet_ros.following import MIN_IN_VIEW, PATIENCE_NS, enclose
+from heatnet_ros.following import MIN_IN_VIEW, NICE, PATIENCE_NS, enclose
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.camera import project
 from heatnet_ros.pipeline import Pipeline
@@ -149,7 +149,7 @@ def test_the_search_stands_back_and_the_poses_do_not(build: Build) -> None:
     thread = pipeline._follower._pool.submit(
         lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     )
-    assert thread.result() == 19
+    assert thread.result() == own + NICE
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
@@ -174,6 +174,41 @@ def test_a_hidden_object_is_not_looked_at_for_ever(build: Build) -> None:
     followed = [len(run(pipeline, world, i).detections) for i in range(1, 15)]
     patience = int(PATIENCE_NS // FRAME_NS)
     assert followed == [2] * patience + [1] * (14 - patience)
+
+
+def test_what_was_lost_is_looked_for_without_a_pause(build: Build) -> None:
+    """For five seconds: longer than its id is kept. Then only now and then."""
+    world = World(("wedge", pose(-0.2, 0, 0.7)), ("brick", pose(0.2, 0.1, 0.8)))
+    pipeline = build(world, dataclasses.replace(CONFIG, follow=FollowConfig(redetect_s=3600.0)))
+    run(pipeline, world, 0)
+    world.hidden = {0}
+    counts = []
+    for i in range(1, 61):
+        run(pipeline, world, 3 * i)  # 10 Hz
+        counts.append(looks(pipeline))
+    at = {seconds: counts[10 * seconds - 1] for seconds in (1, 2, 4, 5, 6)}
+    assert at[2] - at[1] >= 8 and at[5] - at[4] >= 8
+    assert at[6] - at[5] <= 1
+    world.hidden = set()
+    pipeline.reset()
+    assert len(run(pipeline, world, 200).poses) == 2
+    before = looks(pipeline)
+    for i in range(201, 231):
+        run(pipeline, world, i)
+    assert looks(pipeline) == before  # found again: nothing to look for
+
+
+def test_what_comes_back_is_missed_no_more(build: Build) -> None:
+    world = World(("wedge", pose(-0.2, 0, 0.7)), ("brick", pose(0.2, 0.1, 0.8)))
+    pipeline = build(world, dataclasses.replace(CONFIG, follow=FollowConfig(redetect_s=3600.0)))
+    for i in range(90):
+        world.hidden = {0} if 5 <= i < 50 else set()  # longer than its id is kept
+        result = run(pipeline, world, i)
+    assert len(result.poses) == 2
+    before = looks(pipeline)
+    for i in range(90, 110):
+        run(pipeline, world, i)
+    assert looks(pipeline) == before
 
 
 def test_two_instances_cross_and_keep_their_ids(build: Build) -> None:
