@@ -1,0 +1,160 @@
+"""How near each network comes to what the machine can do, and what keeps it from more.
+
+Roofline model: Williams, Waterman and Patterson, CACM 2009.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heatnet_ros.config import EngineConfig, PipelineConfig
+from heatnet_ros.engines import Engine, load_engine, require_installed
+from heatnet_ros.manifest import Manifest, load_manifest
+from heatnet_ros.progress import Progress
+from heatnet_ros.resources import find_resource
+
+BATCHES = (1, 4, 13)
+# nearer to a roof than this, the roof is what limits
+NEAR = 0.5
+COMPUTE, MEMORY, OVERHEAD = "compute", "memory", "overhead"
+_HEAD = ("network", "precision", "batch", "GFLOP", "MB", "FLOP/byte", "ms", "GFLOP/s", "of peak",
+         "of bandwidth", "bound by")  # fmt: skip
+
+
+def measure_roofline(config: PipelineConfig) -> dict[str, Any]:
+    """``peaks`` of the machine and ``roofline``: an entry per network, precision and batch size.
+
+    Detector and estimator of ``config`` in OpenVINO, in every precision that the CPU computes in.
+    Raises EngineError without OpenVINO, ModelError where a network cannot be loaded.
+    """
+    require_installed("openvino")
+    from heatnet_ros.bench.peaks import measure_peaks
+    from heatnet_ros.engines.openvino import list_precisions
+
+    manifests = [
+        load_manifest(find_resource(config.detector.model, "Detector model")),
+        load_manifest(find_resource(config.estimator.model, "Estimator model")),
+    ]
+    progress = Progress("roofline", 1 + len(manifests) * len(list_precisions()))
+    peaks = measure_peaks(list_precisions())
+    progress.step("peaks of the machine")
+    entries: list[dict[str, Any]] = []
+    for manifest in manifests:
+        for precision in list_precisions():
+            entries += _measure_network(manifest, precision, peaks)
+            progress.step(f"{manifest.name} {precision}")
+    return {"peaks": peaks, "roofline": entries}
+
+
+def judge(
+    flops: int, traffic: int, seconds: float, peak_gflops: float | None, bandwidth_gb_s: float
+) -> dict[str, Any]:
+    """Shares of the machine's peaks that were reached, and which of them limits.
+
+    ``bound``: compute or memory, where at least half of that peak is reached, else overhead.
+    Without a peak of this precision its share is None and compute is never named.
+    """
+    gflops, gb_s = flops / seconds / 1e9, traffic / seconds / 1e9
+    of_peak = None if peak_gflops is None else gflops / peak_gflops
+    of_bandwidth = gb_s / bandwidth_gb_s
+    shares = {COMPUTE: of_peak or 0.0, MEMORY: of_bandwidth}
+    nearest = max(shares, key=lambda name: shares[name])
+    return {
+        "flop_per_byte": round(flops / traffic, 1),
+        "gflop_per_s": round(gflops, 1),
+        "peak_share": None if of_peak is None else round(of_peak, 3),
+        "bandwidth_share": round(of_bandwidth, 3),
+        "bound": nearest if shares[nearest] >= NEAR else OVERHEAD,
+    }
+
+
+def format_peaks(peaks: Mapping[str, Any]) -> str:
+    """One line."""
+    told = [
+        f"{value:.0f} GFLOP/s in {precision} ({peaks['reached_by'][precision]})"
+        for precision, value in peaks["gflops"].items()
+    ]
+    return f"peaks: {', '.join(told)}, {peaks['bandwidth_gb_s']:.1f} GB/s"
+
+
+def format_roofline(entries: Sequence[Mapping[str, Any]]) -> str:
+    """A row per entry."""
+    rows = [_HEAD]
+    for e in entries:
+        peak = "" if e["peak_share"] is None else f"{100 * e['peak_share']:.0f} %"
+        rows.append(
+            (
+                e["network"], e["precision"], str(e["batch"]), f"{e['gflop']:.2f}",
+                f"{e['mb']:.1f}", f"{e['flop_per_byte']:.0f}", f"{e['ms']:.2f}",
+                f"{e['gflop_per_s']:.0f}", peak, f"{100 * e['bandwidth_share']:.0f} %", e["bound"],
+            )
+        )  # fmt: skip
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in (0, 1, 10) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _measure_network(
+    manifest: Manifest, precision: str, peaks: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    from heatnet_ros.bench.peaks import time_best
+
+    config = manifest.choose_engine(EngineConfig("openvino", precision, device="cpu"))
+    engine = load_engine(manifest.onnx_path, config)
+    runs_in = engine.description.split()[-1]
+    is_open = any(spec.shape[0] is None for spec in engine.inputs)
+    entries = []
+    for batch in BATCHES if is_open else (1,):
+        flops, weights, activations = _count(manifest.onnx_path, precision, batch)
+        tensors = _fill(engine, batch)
+        seconds = time_best(lambda tensors=tensors: engine.run(tensors))  # type: ignore[misc]
+        entries.append(
+            {
+                "network": manifest.name, "precision": runs_in, "batch": batch,
+                "gflop": round(flops / 1e9, 3), "mb": round((weights + activations) / 1e6, 2),
+                "weights_mb": round(weights / 1e6, 2), "ms": round(1e3 * seconds, 3),
+                **judge(flops, weights + activations, seconds, peaks["gflops"].get(runs_in),
+                        peaks["bandwidth_gb_s"]),
+            }
+        )  # fmt: skip
+    return entries
+
+
+def _count(path: Path, precision: str, batch: int) -> tuple[int, int, int]:
+    """Operations, bytes of the weights and of the activations at this batch size."""
+    import openvino
+
+    from heatnet_ros.bench.flops import count_flops, count_traffic, set_batch
+    from heatnet_ros.bench.peaks import HINTS
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    set_batch(model, batch)
+    flops = count_flops(model)
+    properties = {"INFERENCE_PRECISION_HINT": HINTS[precision]}
+    return (flops, *count_traffic(core.compile_model(model, "CPU", properties)))
+
+
+def _fill(engine: Engine, batch: int) -> dict[str, NDArray[Any]]:
+    """Inputs of any content: time does not depend on it. Integers are 0, a valid index."""
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for spec in engine.inputs:
+        shape = [batch if size is None else size for size in spec.shape]
+        if spec.dtype == np.uint8:
+            tensors[spec.name] = rng.integers(0, 256, shape, np.uint8)
+        elif spec.dtype.kind == "f":
+            tensors[spec.name] = rng.uniform(-1, 1, shape).astype(spec.dtype)
+        else:
+            tensors[spec.name] = np.zeros(shape, spec.dtype)
+    return tensors
