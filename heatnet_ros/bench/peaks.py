@@ -15,7 +15,10 @@ from heatnet_ros.bench.flops import count_flops
 from heatnet_ros.machine import count_cores, total_memory_gb
 
 # as the engine asks for them
-HINTS = {"bf16": "bf16", "fp32": "f32"}
+PROPERTIES: dict[str, dict[str, Any]] = {
+    precision: {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+    for precision, hint in (("bf16", "bf16"), ("fp32", "f32"))
+}
 MEASURE_S, LEAST_RUNS = 1.0, 10
 # larger than any cache, and a small part of the memory
 COPY_BYTES = 512 * 2**20
@@ -87,8 +90,8 @@ def time_best(run: Callable[[], object]) -> float:
 
 
 def _measure(model: openvino.Model, precision: str) -> float:
-    properties = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
-    request = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
+    compiled = openvino.Core().compile_model(model, "CPU", PROPERTIES[precision])
+    request = compiled.create_infer_request()
     port = model.inputs[0]
     values = np.random.default_rng(1).normal(size=list(port.get_shape())).astype(np.float32)
     seconds = time_best(lambda: request.infer([values], share_inputs=True))

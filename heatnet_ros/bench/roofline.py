@@ -5,6 +5,7 @@ Roofline model: Williams, Waterman and Patterson, CACM 2009.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from heatnet_ros.resources import find_resource
 BATCHES = (1, 4, 13)
 # nearer to a roof than this, the roof is what limits
 NEAR = 0.5
-COMPUTE, MEMORY, OVERHEAD = "compute", "memory", "overhead"
+SHOWN_KINDS = 2
+COMPUTE, MEMORY, NEITHER = "compute", "memory", "neither"
 _HEAD = ("network", "precision", "batch", "GFLOP", "MB", "FLOP/byte", "ms", "GFLOP/s", "of peak",
-         "of bandwidth", "bound by")  # fmt: skip
+         "of bandwidth", "bound by", "time in")  # fmt: skip
 
 
 def measure_roofline(config: PipelineConfig) -> dict[str, Any]:
@@ -56,7 +58,7 @@ def judge(
 ) -> dict[str, Any]:
     """Shares of the machine's peaks that were reached, and which of them limits.
 
-    ``bound``: compute or memory, where at least half of that peak is reached, else overhead.
+    ``bound``: compute or memory, where at least half of that peak is reached, else neither.
     Without a peak of this precision its share is None and compute is never named.
     """
     gflops, gb_s = flops / seconds / 1e9, traffic / seconds / 1e9
@@ -69,7 +71,7 @@ def judge(
         "gflop_per_s": round(gflops, 1),
         "peak_share": None if of_peak is None else round(of_peak, 3),
         "bandwidth_share": round(of_bandwidth, 3),
-        "bound": nearest if shares[nearest] >= NEAR else OVERHEAD,
+        "bound": nearest if shares[nearest] >= NEAR else NEITHER,
     }
 
 
@@ -92,12 +94,13 @@ def format_roofline(entries: Sequence[Mapping[str, Any]]) -> str:
                 e["network"], e["precision"], str(e["batch"]), f"{e['gflop']:.2f}",
                 f"{e['mb']:.1f}", f"{e['flop_per_byte']:.0f}", f"{e['ms']:.2f}",
                 f"{e['gflop_per_s']:.0f}", peak, f"{100 * e['bandwidth_share']:.0f} %", e["bound"],
+                ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in _most(e["time_in"])),
             )
         )  # fmt: skip
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if i in (0, 1, 10) else cell.rjust(width)
+            cell.ljust(width) if i in (0, 1, 10, 11) else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -115,34 +118,49 @@ def _measure_network(
     is_open = any(spec.shape[0] is None for spec in engine.inputs)
     entries = []
     for batch in BATCHES if is_open else (1,):
-        flops, weights, activations = _count(manifest.onnx_path, precision, batch)
         tensors = _fill(engine, batch)
+        flops, traffic, shares = _inspect(manifest.onnx_path, precision, batch, tensors)
         seconds = time_best(lambda tensors=tensors: engine.run(tensors))  # type: ignore[misc]
         entries.append(
             {
                 "network": manifest.name, "precision": runs_in, "batch": batch,
-                "gflop": round(flops / 1e9, 3), "mb": round((weights + activations) / 1e6, 2),
-                "weights_mb": round(weights / 1e6, 2), "ms": round(1e3 * seconds, 3),
-                **judge(flops, weights + activations, seconds, peaks["gflops"].get(runs_in),
+                "gflop": round(flops / 1e9, 3), "mb": round(traffic.total / 1e6, 2),
+                "weights_mb": round(traffic.weights / 1e6, 2), "ms": round(1e3 * seconds, 3),
+                **judge(flops, traffic.total, seconds, peaks["gflops"].get(runs_in),
                         peaks["bandwidth_gb_s"]),
+                "time_in": shares,
             }
         )  # fmt: skip
     return entries
 
 
-def _count(path: Path, precision: str, batch: int) -> tuple[int, int, int]:
-    """Operations, bytes of the weights and of the activations at this batch size."""
+def _inspect(
+    path: Path, precision: str, batch: int, tensors: Mapping[str, NDArray[Any]]
+) -> tuple[int, Any, dict[str, float]]:
+    """Operations, bytes and, by kind of layer, shares of the layers' time at this batch size."""
     import openvino
 
     from heatnet_ros.bench.flops import count_flops, count_traffic, set_batch
-    from heatnet_ros.bench.peaks import HINTS
+    from heatnet_ros.bench.peaks import LEAST_RUNS, PROPERTIES
 
     core = openvino.Core()
     model = core.read_model(path)
     set_batch(model, batch)
-    flops = count_flops(model)
-    properties = {"INFERENCE_PRECISION_HINT": HINTS[precision]}
-    return (flops, *count_traffic(core.compile_model(model, "CPU", properties)))
+    # measured apart from the time of the whole: looking at each layer takes time
+    compiled = core.compile_model(model, "CPU", PROPERTIES[precision] | {"PERF_COUNT": True})
+    request = compiled.create_infer_request()
+    times: Counter[str] = Counter()
+    for number in range(1 + LEAST_RUNS):
+        request.infer(dict(tensors))
+        for layer in request.profiling_info if number else ():
+            times[layer.node_type] += layer.real_time.total_seconds()
+    whole = sum(times.values())
+    shares = {kind: round(value / whole, 3) for kind, value in times.most_common() if value}
+    return count_flops(model), count_traffic(compiled), shares
+
+
+def _most(shares: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(shares.items(), key=lambda item: -item[1])[:SHOWN_KINDS]
 
 
 def _fill(engine: Engine, batch: int) -> dict[str, NDArray[Any]]:
