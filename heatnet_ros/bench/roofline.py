@@ -42,15 +42,32 @@ def measure_roofline(config: PipelineConfig) -> dict[str, Any]:
         load_manifest(find_resource(config.detector.model, "Detector model")),
         load_manifest(find_resource(config.estimator.model, "Estimator model")),
     ]
-    progress = Progress("roofline", 1 + len(manifests) * len(list_precisions()))
-    peaks = measure_peaks(list_precisions())
+    precisions = list_precisions()
+    progress = Progress("roofline", 2 + len(manifests) * len(precisions))
+    peaks = measure_peaks(precisions)
     progress.step("peaks of the machine")
     entries: list[dict[str, Any]] = []
     for manifest in manifests:
-        for precision in list_precisions():
-            entries += _measure_network(manifest, precision, peaks)
+        for precision in precisions:
+            entries += _measure_network(manifest, precision)
             progress.step(f"{manifest.name} {precision}")
-    return {"peaks": peaks, "roofline": entries}
+    # again: other work on the machine may have disturbed the first look
+    peaks = keep_higher(peaks, measure_peaks(precisions))
+    progress.step("peaks of the machine, again")
+    return {"peaks": peaks, "roofline": [_judge_entry(entry, peaks) for entry in entries]}
+
+
+def keep_higher(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """The higher of each peak of two results of ``measure_peaks``."""
+    better = {
+        name: second if second["gflops"][name] > value else first
+        for name, value in first["gflops"].items()
+    }
+    return {
+        "gflops": {name: found["gflops"][name] for name, found in better.items()},
+        "reached_by": {name: found["reached_by"][name] for name, found in better.items()},
+        "bandwidth_gb_s": max(first["bandwidth_gb_s"], second["bandwidth_gb_s"]),
+    }
 
 
 def judge(
@@ -107,9 +124,7 @@ def format_roofline(entries: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _measure_network(
-    manifest: Manifest, precision: str, peaks: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def _measure_network(manifest: Manifest, precision: str) -> list[dict[str, Any]]:
     from heatnet_ros.bench.peaks import time_best
 
     config = manifest.choose_engine(EngineConfig("openvino", precision, device="cpu"))
@@ -124,14 +139,21 @@ def _measure_network(
         entries.append(
             {
                 "network": manifest.name, "precision": runs_in, "batch": batch,
-                "gflop": round(flops / 1e9, 3), "mb": round(traffic.total / 1e6, 2),
-                "weights_mb": round(traffic.weights / 1e6, 2), "ms": round(1e3 * seconds, 3),
-                **judge(flops, traffic.total, seconds, peaks["gflops"].get(runs_in),
-                        peaks["bandwidth_gb_s"]),
+                "gflop": flops / 1e9, "mb": traffic.total / 1e6,
+                "weights_mb": traffic.weights / 1e6, "ms": 1e3 * seconds,
                 "time_in": shares,
             }
         )  # fmt: skip
     return entries
+
+
+def _judge_entry(entry: Mapping[str, Any], peaks: Mapping[str, Any]) -> dict[str, Any]:
+    peak = peaks["gflops"].get(entry["precision"])
+    flops, traffic = round(entry["gflop"] * 1e9), round(entry["mb"] * 1e6)
+    return {
+        **entry,
+        **judge(flops, traffic, entry["ms"] / 1e3, peak, peaks["bandwidth_gb_s"]),
+    }
 
 
 def _inspect(

@@ -155,7 +155,7 @@ def test_the_file_runs_in_the_estimator(exported):
 
 
 def test_the_manifest_tells_parity_rounding_and_loss_apart(sharp_run, tmp_path, bears_bf16):
-    export.export(sharp_run, tmp_path / "out")
+    path = export.export(sharp_run, tmp_path / "out", export.ExportOptions(samples=3))
     accuracy = load_manifest(tmp_path / "out").accuracy
     for backend in ("onnxruntime CPU fp32", "openvino CPU fp32"):
         found = accuracy["parity"][backend]
@@ -166,11 +166,12 @@ def test_the_manifest_tells_parity_rounding_and_loss_apart(sharp_run, tmp_path, 
     assert accuracy["rounding"]["max_heatmap"] > 5 * found["max_heatmap"]
     assert all("fp32" not in name for name in accuracy["precision_loss"])
     assert accuracy["compared_samples"] == {"held out": 10}
+    check_kept_samples(path)
 
 
-def test_some_of_the_compared_inputs_stay_for_backends_to_judge_on(sharp_run, tmp_path, bears_bf16):
-    path = export.export(sharp_run, tmp_path / "out", export.ExportOptions(samples=3))
-    manifest = load_manifest(tmp_path / "out")
+def check_kept_samples(path):
+    """Three of the compared inputs, for a backend to judge its arithmetic on."""
+    manifest = load_manifest(path.parent)
     assert manifest.training["exported_by"].endswith("--samples 3")
     check = build_check(manifest)
     assert check.real and len(check.samples) == 3
@@ -178,10 +179,9 @@ def test_some_of_the_compared_inputs_stay_for_backends_to_judge_on(sharp_run, tm
     answers = [engine.run(sample) for sample in check.samples]
     same = check.compare(answers, answers)
     assert same.px == 0 and same.compared > 0
-    # of real crops: no two alike, and not the pattern that is drawn without them
     images = [sample["rgb"] for sample in check.samples]
     assert not np.array_equal(images[0], images[1])
-    (tmp_path / "out" / "calibration.npz").unlink()
+    (path.parent / "calibration.npz").unlink()
     assert not build_check(manifest).real
 
 
