@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import hashlib
-import importlib.metadata
 import importlib.util
 import json
-import os
-import platform
-import subprocess
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from heatnet_ros import __version__
 from heatnet_ros.bench.case import MODES, Case
+from heatnet_ros.bench.hardware import describe_hardware, list_versions
+from heatnet_ros.bench.processes import run_baseline, run_case, write_full_params
 from heatnet_ros.bench.recording import (
     RATE_HZ,
+    find_recording,
+    find_scene_recording,
     load_recording,
-    read_scene,
-    record_film,
-    save_recording,
 )
 from heatnet_ros.bench.table import format_stages, format_table, list_speedups
-from heatnet_ros.config import PipelineConfig
-from heatnet_ros.engines import list_engines
-from heatnet_ros.errors import ConfigError, EngineError
-from heatnet_ros.files import make_folder, write_json, write_whole
-from heatnet_ros.machine import (
-    count_cores,
-    describe_package,
-    describe_processor,
-    total_memory_gb,
-)
+from heatnet_ros.config import EngineConfig, build_config
+from heatnet_ros.engines import list_engines, require_installed
+from heatnet_ros.errors import ConfigError
+from heatnet_ros.files import make_folder, write_json
+from heatnet_ros.machine import describe_package
 from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.params_file import load_params
 from heatnet_ros.progress import Progress
@@ -45,12 +32,11 @@ from heatnet_ros.resources import find_resource
 
 DEFAULT_COUNTS = (1, 4, 8, 13)
 RECORDED_FRAMES = 90
-_VERSIONS = ("openvino", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch", "opencv-python",
-             "opencv-python-headless", "numpy")  # fmt: skip
 _EPILOG = """\
 Every case runs in a process of its own, on the same recorded frames at 30 Hz, with the true boxes
 of exactly N objects (the detector runs and its time counts; its boxes are replaced). Modes: follow
-(the detector beside the poses) and detect (the detector on every frame).
+(the detector beside the poses) and detect (the detector on every frame). The recall is ADD(-S) at
+0.1 diameters, averaged over the objects; what is in view and has no pose counts as wrong.
 
 --networks full measures the published networks (YOLOv10m, HeatNet 256) with random weights: time
 does not depend on what they know, their heatmaps are replaced by true ones with noise and outliers.
@@ -59,6 +45,9 @@ on every frame, one crop at a time. Both need the training extra (torch, ultraly
 
 examples:
   python -m heatnet_ros bench --params config/pose_demo.yaml --objects 1,3
+  python -m heatnet_ros bench --params config/pose_lm_rgbd.yaml --objects 13 --boxes detector \\
+      --rate 0
+  python -m heatnet_ros bench --roofline --params config/pose_lm_rgbd.yaml
   python -m heatnet_ros bench --ros --seconds 300 --objects 1
   python -m heatnet_ros bench --params config/pose_lm_rgbd.yaml --networks full --baseline \\
       --objects 1 --json bench.json"""
@@ -98,6 +87,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure camera, node and a listener over DDS instead: stamp to pose received",
     )  # fmt: skip
     add("--seconds", type=float, default=60.0, help="how long --ros runs (60)")
+    add(
+        "--boxes", choices=("true", "detector"), default="true",
+        help="crops from the true boxes of exactly N objects, or from the detector's own on a film "
+        "of N objects: then the recall is that of the whole pipeline (true)",
+    )  # fmt: skip
+    add("--film-seed", type=int, default=0, metavar="N", help="another film (0)")
+    add(
+        "--film-frames", type=int, default=RECORDED_FRAMES, metavar="N",
+        help="length of the film, which is played to and fro (%(default)s)",
+    )  # fmt: skip
+    add(
+        "--roofline", action="store_true",
+        help="measure what the machine can do at most, and how near to it each network comes",
+    )  # fmt: skip
     add("--baseline", action="store_true", help="measure the plain way too")
     add(
         "--baseline-frames", type=int, default=10, metavar="N", help="frames of the baseline (10)"
@@ -116,28 +119,19 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     if args.ros:
         return run_ros(args, params)
-    counts = _choose_counts(args.objects, len(library.objects))
     make_folder(args.out)
-    recording = _find_recording(args, library, max(counts))
     if args.networks == "full":
-        params = _write_full_params(args.out, config, library)
-    baseline = _run_baseline(args, library, recording, counts) if args.baseline else []
-    cases = _list_cases(args, config, params, recording, counts)
-    progress = Progress("cases", len(cases))
-    runs: list[dict[str, Any]] = []
-    for case in cases:
-        done = _run_case(args.out, case)
-        runs += done
-        progress.step(f"{case.backend} {case.precision} {case.mode}: " + ", ".join(
-            f"{run['objects']} objects {run['ms']['p50']:.1f} ms" for run in done
-        ))  # fmt: skip
-    document = {
-        "hardware": describe_hardware(),
-        "commit": describe_package(),
-        "versions": list_versions(),
-        "params": str(args.params),
-        "networks": args.networks,
-        "recording": load_recording(recording).source,
+        params = write_full_params(args.out, library)
+    if args.roofline:
+        return run_roofline(args, params)
+    work = _record(args, library)
+    baseline = []
+    if args.baseline:
+        for recording, counts in work:
+            baseline += run_baseline(args.out, library, recording, counts, args.baseline_frames)
+    runs = _run_cases(args, params, work)
+    document = _describe(args) | {
+        "recording": "; ".join(load_recording(path).source for path, _ in work),
         "rate_hz": args.rate,
         "runs": runs,
         "baseline": baseline,
@@ -146,6 +140,20 @@ def run(args: argparse.Namespace) -> int:
     print(f"{json.dumps(document['hardware'])}, commit {document['commit']}")
     print(format_stages(runs) + "\n")
     print(format_table(runs, baseline))
+    if args.json is not None:
+        write_json(args.json, document)
+    return 0
+
+
+def run_roofline(args: argparse.Namespace, params: Path) -> int:
+    """What the machine can do at most, and how near to it each network comes."""
+    from heatnet_ros.bench.roofline import format_peaks, format_roofline, measure_roofline
+
+    found = measure_roofline(load_params(params))
+    document = _describe(args) | found
+    print(f"{json.dumps(document['hardware'])}, commit {document['commit']}")
+    print(format_peaks(found["peaks"]) + "\n")
+    print(format_roofline(found["roofline"]))
     if args.json is not None:
         write_json(args.json, document)
     return 0
@@ -169,10 +177,7 @@ def run_ros(args: argparse.Namespace, params: Path) -> int:
         "rss_mb": report["rss_mb"],
         "memory_growth_percent": round(100 * (settled[-1] / settled[0] - 1), 2),
     }  # fmt: skip
-    document = {
-        "hardware": describe_hardware(), "commit": describe_package(), "versions": list_versions(),
-        "params": str(args.params), "runs": [run], "baseline": [], "speedup": [],
-    }  # fmt: skip
+    document = _describe(args) | {"runs": [run], "baseline": [], "speedup": []}
     print(json.dumps(run, indent=1))
     if args.json is not None:
         write_json(args.json, document)
@@ -180,10 +185,23 @@ def run_ros(args: argparse.Namespace, params: Path) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.count < 1 or args.baseline_frames < 1 or args.rate < 0:
+    if min(args.count, args.baseline_frames, args.film_frames) < 1 or args.rate < 0:
         raise ConfigError(
-            "--count and --baseline-frames must be 1 or more and --rate 0 or more, got "
-            f"{args.count}, {args.baseline_frames} and {args.rate:g}."
+            "--count, --baseline-frames and --film-frames must be 1 or more and --rate 0 or more, "
+            f"got {args.count}, {args.baseline_frames}, {args.film_frames} and {args.rate:g}."
+        )
+    if args.film_seed < 0:
+        raise ConfigError(f"--film-seed: expected 0 or more, got {args.film_seed}.")
+    for engine in args.engines or ():
+        _check_engine(engine)
+    if args.boxes == "detector" and (args.networks == "full" or args.baseline):
+        raise ConfigError(
+            "--boxes detector with --networks full or --baseline: those detectors are untrained "
+            "and find nothing. Leave --boxes out."
+        )
+    if args.boxes == "detector" and args.frames is not None and args.objects is not None:
+        raise ConfigError(
+            "--boxes detector measures all objects that --frames shows. Leave --objects out."
         )
     unknown = set(args.modes) - set(MODES)
     if unknown:
@@ -196,6 +214,16 @@ def _check(args: argparse.Namespace) -> None:
         )
 
 
+def _check_engine(engine: str) -> None:
+    backend, _, precision = engine.partition(":")
+    try:
+        build_config(EngineConfig, {"backend": backend, "precision": precision}, f"'{engine}'")
+    except ConfigError as error:
+        here = ",".join(f"{name}:{kind}" for name, kind in list_engines())
+        raise ConfigError(f"--engines: {error} Here run {here}.") from error
+    require_installed(backend)
+
+
 def _choose_counts(wanted: tuple[int, ...] | None, there: int) -> tuple[int, ...]:
     if wanted is not None:
         if min(wanted) < 1 or max(wanted) > there:
@@ -205,110 +233,55 @@ def _choose_counts(wanted: tuple[int, ...] | None, there: int) -> tuple[int, ...
     return counts if counts[-1] == max(there, 1) or len(counts) > 3 else (*counts, there)
 
 
-def _find_recording(args: argparse.Namespace, library: ObjectLibrary, objects: int) -> Path:
-    """The recording's file, made where it is missing."""
-    if args.frames is not None:
-        key = f"{args.frames.resolve()}"
+def _record(args: argparse.Namespace, library: ObjectLibrary) -> list[tuple[Path, tuple[int, ...]]]:
+    """Recordings, and the numbers of objects to measure on each."""
+    counts = _choose_counts(args.objects, len(library.objects))
+    film = partial(
+        find_recording, args.out, library, count=args.film_frames, seed=args.film_seed
+    )  # fmt: skip
+    if args.boxes == "true":
+        # one recording for all: a case with fewer objects leaves the others' boxes out
+        scene = args.frames
+        path = film(max(counts)) if scene is None else find_scene_recording(args.out, scene)
+        return [(path, counts)]
+    # nothing hides what the detector finds: each number needs a film of its own
+    if args.frames is None:
+        paths = [film(count) for count in counts]
     else:
-        key = f"{library.keypoints_hash(list(library.objects))} {objects} {RECORDED_FRAMES}"
-    path: Path = args.out / f"recording-{hashlib.sha256(key.encode()).hexdigest()[:10]}.npz"
-    if not path.exists():
-        if args.frames is not None:
-            save_recording(path, read_scene(args.frames))
-        else:
-            save_recording(path, record_film(library, objects, RECORDED_FRAMES))
-    return path
+        paths = [find_scene_recording(args.out, args.frames)]
+    return [(path, (len(load_recording(path).names),)) for path in paths]
 
 
-def _write_full_params(out: Path, config: PipelineConfig, library: ObjectLibrary) -> Path:
-    folder = out / f"full-{library.name}"
-    from_params = library.path.resolve()
-    networks = [folder / name for name in ("full_yolo", "full_heatnet")]
-    if not all((network / "manifest.yaml").exists() for network in networks):
-        arguments = ["--objects", str(from_params), "--out", str(folder)]
-        _run_module("heatnet_ros.training.untrained", arguments, out / "untrained.log")
-    parameters = {
-        "objects_file": str(from_params),
-        "detector": {"model": str(networks[0].resolve())},
-        "estimator": {"model": str(networks[1].resolve())},
-    }
-    path = out / f"pose_full_{library.name}.yaml"
-    write_whole(path, yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
-    return path
-
-
-def _run_baseline(
-    args: argparse.Namespace, library: ObjectLibrary, recording: Path, counts: Sequence[int]
+def _run_cases(
+    args: argparse.Namespace, params: Path, work: Sequence[tuple[Path, tuple[int, ...]]]
 ) -> list[dict[str, Any]]:
-    out = args.out / "baseline.json"
-    arguments = [
-        str(recording), "--objects", str(library.path), "--out", str(out),
-        "--frames", str(args.baseline_frames), "--count", *map(str, counts),
-    ]  # fmt: skip
-    print("plain baseline (PyTorch eager), this takes a while", flush=True)
-    _run_module("heatnet_ros.training.plain_baseline", arguments, args.out / "baseline.log")
-    found: list[dict[str, Any]] = json.loads(out.read_text())["runs"]
-    return found
-
-
-def _list_cases(
-    args: argparse.Namespace,
-    config: PipelineConfig,
-    params: Path,
-    recording: Path,
-    counts: tuple[int, ...],
-) -> list[Case]:
     engines = args.engines or tuple(f"{name}:{kind}" for name, kind in list_engines())
-    return [
+    cases = [
         Case(
             params=str(params), recording=str(recording), out=str(args.out / "case.out.json"),
             backend=backend, precision=precision, mode=mode, objects=counts, frames=args.count,
-            rate_hz=args.rate, stand_in=args.networks == "full",
+            rate_hz=args.rate, stand_in=args.networks == "full", true_boxes=args.boxes == "true",
         )
         for backend, _, precision in (engine.partition(":") for engine in engines)
         for mode in args.modes
+        for recording, counts in work
     ]  # fmt: skip
-
-
-def _run_case(out: Path, case: Case) -> list[dict[str, Any]]:
-    path = out / "case.json"
-    write_json(path, dataclasses.asdict(case))
-    _run_module("heatnet_ros.bench.case", [str(path)], out / "case.log")
-    runs: list[dict[str, Any]] = json.loads(Path(case.out).read_text())["runs"]
+    progress = Progress("cases", len(cases))
+    runs: list[dict[str, Any]] = []
+    for case in cases:
+        done = run_case(args.out, case)
+        runs += done
+        progress.step(f"{case.backend} {case.precision} {case.mode}: " + ", ".join(
+            f"{run['objects']} objects {run['ms']['p50']:.1f} ms" for run in done
+        ))  # fmt: skip
     return runs
 
 
-def _run_module(module: str, arguments: list[str], log: Path) -> None:
-    """Run a module in a process of its own. Raises EngineError with its last words."""
-    with log.open("w") as file:
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments], stdout=file, stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, check=False,
-        )  # fmt: skip
-    if done.returncode:
-        words = log.read_text(errors="replace").strip().splitlines()[-3:]
-        raise EngineError(f"{module} failed: {' / '.join(words)}. All it said is in {log}.")
-
-
-def describe_hardware() -> dict[str, Any]:
-    """Processor, cores, memory, system."""
+def _describe(args: argparse.Namespace) -> dict[str, Any]:
     return {
-        "processor": describe_processor(),
-        "cores": count_cores(),
-        "memory_gb": round(total_memory_gb(), 1),
-        "system": platform.platform(),
-    }
-
-
-def list_versions() -> dict[str, str]:
-    """What is installed of all that matters for speed."""
-    found = {"heatnet_ros": __version__, "python": platform.python_version()}
-    for name in _VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+        "hardware": describe_hardware(), "commit": describe_package(), "versions": list_versions(),
+        "params": str(args.params), "networks": args.networks,
+    }  # fmt: skip
 
 
 def _counts(text: str) -> tuple[int, ...]:

@@ -45,6 +45,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a detector's input, multiples of 32, instead of the training's: a larger one finds "
         "smaller objects and takes more time",
     )
+    parser.add_argument(
+        "--samples",
+        type=parse_count,
+        default=0,
+        metavar="N",
+        help="keep N of the compared inputs as calibration.npz in the model folder: TensorRT "
+        "compares its precisions on them and calibrates INT8 (0: none; 16 are 1 to 4 MB)",
+    )
+
+
+def parse_count(text: str) -> int:
+    """``16`` -> 16. Raises argparse's error unless it is a whole number of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, got '{text}'")
+    return int(text)
 
 
 def parse_input_size(text: str) -> tuple[int, int]:
@@ -74,6 +89,6 @@ def run(args: argparse.Namespace) -> int:
     from heatnet_ros.training.real_samples import RealImages
 
     images = RealImages(args.images, args.split) if args.images is not None else None
-    options = ExportOptions(args.precision, args.weights, images, args.input_size)
+    options = ExportOptions(args.precision, args.weights, images, args.input_size, args.samples)
     export(args.run, args.out, options)
     return 0

@@ -18,7 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from heatnet_ros.bench.recording import RATE_HZ, Recording, load_recording
+from heatnet_ros.bench.recall import score_poses
+from heatnet_ros.bench.recording import (
+    RATE_HZ,
+    Recording,
+    Target,
+    detect_truly,
+    load_recording,
+)
 from heatnet_ros.bench.stand_ins import TrueBoxes, TrueHeatmaps
 from heatnet_ros.config import EngineConfig, PipelineConfig
 from heatnet_ros.engines import load_engine
@@ -31,7 +38,7 @@ from heatnet_ros.objects import load_objects
 from heatnet_ros.params_file import load_params
 from heatnet_ros.pipeline import Pipeline
 from heatnet_ros.resources import find_resource
-from heatnet_ros.types import Detection, FloatArray, Frame
+from heatnet_ros.types import Detection, FloatArray, Frame, PoseEstimate
 
 FOLLOW, DETECT = "follow", "detect"
 MODES = (FOLLOW, DETECT)
@@ -41,7 +48,10 @@ PERCENTILES = {"p50": 50, "p95": 95, "p99": 99}
 
 @dataclass(frozen=True)
 class Case:
-    """What to run. rate_hz 0: as fast as it goes. stand_in: heatmaps come from the true poses."""
+    """What to run. rate_hz 0: as fast as it goes. stand_in: heatmaps come from the true poses.
+
+    true_boxes: of exactly ``objects``; else the detector's own, of all that the recording shows.
+    """
 
     params: str
     recording: str
@@ -53,6 +63,7 @@ class Case:
     frames: int
     rate_hz: float = RATE_HZ
     stand_in: bool = False
+    true_boxes: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,14 +71,19 @@ class Playlist:
     """A recording played to and fro, so that nothing jumps, with stamps that go on."""
 
     frames: tuple[Frame, ...]
-    boxes: Mapping[int, tuple[Detection, ...]]
+    targets: Mapping[int, tuple[Target, ...]]
     poses: Mapping[int, Mapping[str, FloatArray]]
+
+    @property
+    def boxes(self) -> dict[int, tuple[Detection, ...]]:
+        """Stamp -> what a perfect detector finds."""
+        return {stamp_ns: detect_truly(found) for stamp_ns, found in self.targets.items()}
 
 
 def build_playlist(
-    recording: Recording, boxes: Mapping[int, tuple[Detection, ...]], count: int
+    recording: Recording, targets: Mapping[int, tuple[Target, ...]], count: int
 ) -> Playlist:
-    """``count`` frames. boxes: of ``Recording.boxes``."""
+    """``count`` frames. targets: of ``Recording.targets``."""
     there = list(range(len(recording.frames)))
     order = there + there[-2:0:-1]
     frames, placed, poses = [], {}, {}
@@ -75,7 +91,7 @@ def build_playlist(
         stamp_ns = round(number * 1e9 / RATE_HZ)
         frame = recording.frames[i]
         frames.append(dataclasses.replace(frame, stamp_ns=stamp_ns))
-        placed[stamp_ns] = boxes[frame.stamp_ns]
+        placed[stamp_ns] = targets[frame.stamp_ns]
         poses[stamp_ns] = dict(recording.poses[i])
     return Playlist(tuple(frames), placed, poses)
 
@@ -97,30 +113,37 @@ def run_objects(
 ) -> dict[str, Any]:
     """One pipeline on the playlist of so many objects."""
     library = load_objects(find_resource(config.objects_file, "Object library"))
-    boxes = recording.boxes(library, recording.choose(count))
-    playlist = build_playlist(recording, boxes, WARM_UP_FRAMES + case.frames)
-    detector = TrueBoxes(_load_detector(config), playlist.boxes)
+    targets = recording.targets(library, recording.choose(count))
+    playlist = build_playlist(recording, targets, WARM_UP_FRAMES + case.frames)
+    detector = _load_detector(config)
+    if case.true_boxes:
+        detector = TrueBoxes(detector, playlist.boxes)
     estimator = _load_estimator(case, config, playlist)
     pipeline = Pipeline(config, library, detector, estimator)
     try:
         pipeline.warm_up(with_depth=recording.frames[0].depth_m is not None)
-        measured = measure(pipeline, playlist.frames, case.rate_hz, estimator)
+        measured, poses = measure(pipeline, playlist.frames, case.rate_hz, estimator)
     finally:
         pipeline.close()
+    rss_mb = resident_memory_mb()  # before the meshes of the comparison
+    # stand-ins know the truth: their recall would be that of the noise put into them
+    scores = score_poses(poses if not case.stand_in else {}, playlist.targets, library)
     engine, _, precision = pipeline.engines["estimator"].rpartition(" ")
     return {
         "engine": engine, "precision": precision, "mode": case.mode, "objects": count,
-        **measured, "rss_mb": round(resident_memory_mb(), 1),
+        "boxes": "true" if case.true_boxes else "detector",
+        **measured, **scores, "rss_mb": round(rss_mb, 1),
     }  # fmt: skip
 
 
 def measure(
     pipeline: Pipeline, frames: Sequence[Frame], rate_hz: float, estimator: Any
-) -> dict[str, Any]:
-    """Times of all frames but the first ``WARM_UP_FRAMES``, in milliseconds."""
+) -> tuple[dict[str, Any], dict[int, tuple[PoseEstimate, ...]]]:
+    """All frames but the first ``WARM_UP_FRAMES``: times in milliseconds; poses by stamp."""
+    found: dict[int, tuple[PoseEstimate, ...]] = {}
     times: list[float] = []
     stages: dict[str, list[float]] = {}
-    crops = poses = detected = 0
+    crops = detected = 0
     due_s = time.perf_counter()
     for number, frame in enumerate(frames):
         if rate_hz:
@@ -137,18 +160,20 @@ def measure(
         for stage, value_s in result.timings_s.items():
             value_s -= excluded_s if stage == "estimate" else 0.0
             stages.setdefault(stage, []).append(value_s)
-        crops, poses = crops + len(result.detections), poses + len(result.poses)
+        found[frame.stamp_ns] = result.poses
+        crops += len(result.detections)
         detected += sum(not d.followed for d in result.detections)
     ms = {name: _ms(np.percentile(times, p)) for name, p in PERCENTILES.items()}
-    return {
+    numbers = {
         "ms": ms,
         "stages_ms": {stage: _ms(np.median(values)) for stage, values in stages.items()},
         "frames": len(times),
         "frames_per_s": round(len(times) / sum(times), 1),
         "crops_per_frame": round(crops / len(times), 2),
-        "poses_per_frame": round(poses / len(times), 2),
+        "poses_per_frame": round(sum(map(len, found.values())) / len(times), 2),
         "followed_share": round(1 - detected / max(crops, 1), 3),
     }
+    return numbers, found
 
 
 def _load_detector(config: PipelineConfig) -> Any:

@@ -5,6 +5,7 @@ Every case runs on the same frames, so that numbers can be compared.
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,17 @@ K = np.array([[615.3, 0.0, 321.2], [0.0, 615.6, 238.4], [0.0, 0.0, 1.0]])
 DEPTH_STEP_M = 1e-4
 # more objects take more table, which is seen from farther away
 NEAR_OBJECTS = 3
+TRUE_BOX_SCORE = 0.9
 _Poses = tuple[tuple[str, FloatArray], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """An object that a frame shows, enough of it in view: its pose (4x4, metres) and its box."""
+
+    object_id: str
+    T_camera_object: FloatArray
+    bbox_xyxy_px: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,28 +49,46 @@ class Recording:
     poses: tuple[_Poses, ...]
     source: str
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The objects that it shows, those of most frames first."""
+        names = [name for poses in self.poses for name, _ in poses]
+        return tuple(sorted(set(names), key=lambda name: (-names.count(name), name)))
+
     def choose(self, count: int) -> tuple[str, ...]:
         """The ``count`` objects that most frames show. Raises ConfigError where there are fewer."""
-        names = [name for poses in self.poses for name, _ in poses]
-        ranked = sorted(set(names), key=lambda name: (-names.count(name), name))
-        if len(ranked) < count:
+        if len(self.names) < count:
             raise ConfigError(
-                f"--objects: {count} were asked for, {self.source} shows {len(ranked)} "
-                f"({', '.join(ranked)}). Give fewer, or --frames of a scene with more."
+                f"--objects: {count} were asked for, {self.source} shows {len(self.names)} "
+                f"({', '.join(self.names)}). Give fewer, or --frames of a scene with more."
             )
-        return tuple(ranked[:count])
+        return self.names[:count]
+
+    def targets(
+        self, library: ObjectLibrary, names: Sequence[str]
+    ) -> dict[int, tuple[Target, ...]]:
+        """Stamp -> what is to be found of these objects, by the rule of ``following.enclose``."""
+        found = {}
+        for frame, poses in zip(self.frames, self.poses, strict=True):
+            boxes = [(name, T, enclose(T, library[name], frame)) for name, T in poses]
+            found[frame.stamp_ns] = tuple(
+                Target(name, T, box) for name, T, box in boxes if box is not None and name in names
+            )
+        return found
 
     def boxes(
         self, library: ObjectLibrary, names: Sequence[str]
     ) -> dict[int, tuple[Detection, ...]]:
         """Stamp -> true boxes of these objects, as a perfect detector gives them."""
-        found = {}
-        for frame, poses in zip(self.frames, self.poses, strict=True):
-            boxes = [(name, enclose(T, library[name], frame)) for name, T in poses if name in names]
-            found[frame.stamp_ns] = tuple(
-                Detection(name, box, 0.9) for name, box in boxes if box is not None
-            )
-        return found
+        return {
+            stamp_ns: detect_truly(targets)
+            for stamp_ns, targets in self.targets(library, names).items()
+        }
+
+
+def detect_truly(targets: Sequence[Target]) -> tuple[Detection, ...]:
+    """The boxes of a perfect detector."""
+    return tuple(Detection(t.object_id, t.bbox_xyxy_px, TRUE_BOX_SCORE) for t in targets)
 
 
 def record_film(library: ObjectLibrary, objects: int, count: int, seed: int = 0) -> Recording:
@@ -100,8 +129,29 @@ def read_scene(folder: Path) -> Recording:
         frame = image.load_frame()
         stamp_ns = round(i * 1e9 / RATE_HZ)
         frames.append(Frame(frame.rgb, frame.K, frame.depth_m, frame.distortion, stamp_ns))
-        poses.append(tuple((truth.object_id, truth.T_camera_object) for truth in image.truths))
+        poses.append(tuple((t.object_id, t.T_camera_object) for t in image.truths if t.is_target))
     return Recording(tuple(frames), tuple(poses), str(folder))
+
+
+def find_recording(out: Path, library: ObjectLibrary, objects: int, count: int, seed: int) -> Path:
+    """The file in ``out`` of a film as ``record_film`` makes it, made where it is missing."""
+    key = f"{library.keypoints_hash(list(library.objects))} {objects} {count}"
+    path = _name(out, f"{key} {seed}" if seed else key)
+    if not path.exists():
+        save_recording(path, record_film(library, objects, count, seed))
+    return path
+
+
+def find_scene_recording(out: Path, folder: Path) -> Path:
+    """The file in ``out`` of a BOP scene, made where it is missing. Raises DataError."""
+    path = _name(out, f"{folder.resolve()} targets")
+    if not path.exists():
+        save_recording(path, read_scene(folder))
+    return path
+
+
+def _name(out: Path, key: str) -> Path:
+    return out / f"recording-{hashlib.sha256(key.encode()).hexdigest()[:10]}.npz"
 
 
 def save_recording(path: Path, recording: Recording) -> None:

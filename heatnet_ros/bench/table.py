@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_HEAD = ("engine", "precision", "mode", "objects", "p50 ms", "p95", "p99", "frames/s", "MB", "")
+_HEAD = ("engine", "precision", "mode", "objects", "p50 ms", "p95", "p99", "frames/s", "recall",
+         "MB", "")  # fmt: skip
 
 
 def format_table(runs: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[str, Any]]) -> str:
@@ -19,7 +20,8 @@ def format_table(runs: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[s
             (
                 run["engine"], run["precision"], run["mode"], str(run["objects"]),
                 f"{ms['p50']:.1f}", f"{ms['p95']:.1f}", f"{ms['p99']:.1f}",
-                f"{run['frames_per_s']:.1f}", f"{run['rss_mb']:.0f}" if "rss_mb" in run else "",
+                f"{run['frames_per_s']:.1f}", _percent(run.get("recall_add_01d")),
+                f"{run['rss_mb']:.0f}" if "rss_mb" in run else "",
                 "baseline" if is_base else "" if ratio is None else f"{ratio:.1f}x",
             )
         )  # fmt: skip
@@ -31,6 +33,10 @@ def format_table(runs: Sequence[Mapping[str, Any]], baseline: Sequence[Mapping[s
         ).rstrip()
         for row in rows
     )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def format_stages(runs: Sequence[Mapping[str, Any]]) -> str:

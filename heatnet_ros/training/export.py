@@ -32,7 +32,11 @@ from heatnet_ros.training import parity
 from heatnet_ros.training.checkpoint import load_checkpoint
 from heatnet_ros.training.crops import load_crops
 from heatnet_ros.training.evaluate_heatnet import evaluate_crops
-from heatnet_ros.training.export_samples import held_out_crops, held_out_frames
+from heatnet_ros.training.export_samples import (
+    held_out_crops,
+    held_out_frames,
+    keep_samples,
+)
 from heatnet_ros.training.frames import index_boxes, load_frames
 from heatnet_ros.training.heatnet import DeployedHeatNet, HeatNet, HeatNetConfig
 from heatnet_ros.training.model_folder import ROOM_FOR_MODEL, staging_folder, write_model_folder
@@ -68,13 +72,15 @@ Compare = Callable[[Sequence[Outputs], Sequence[Outputs]], dict[str, float]]
 class ExportOptions:
     """precision: arithmetic of the graph. weights: how they are stored. images: real ones.
 
-    input_hw: a detector's input in pixels, None for the training's.
+    input_hw: a detector's input in pixels, None for the training's. samples: how many of the inputs
+    that were compared stay in the model folder.
     """
 
     precision: str = "fp32"
     weights: str = "fp16"
     images: RealImages | None = None
     input_hw: tuple[int, int] | None = None
+    samples: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +141,9 @@ def export(run: Path, out: Path, options: ExportOptions | None = None) -> Path:
         entries["training"] = _provenance(state, source, run, out, options)
         path = write_model_folder(out, draft.read_bytes(), entries)
     print(f"{out}: {path.stat().st_size / 1e6:.1f} MB", flush=True)
+    if options.samples:
+        kept = keep_samples(out, candidate.samples, options.samples)
+        print(f"{kept}: {kept.stat().st_size / 1e6:.1f} MB", flush=True)
     for title, values in measured.items():
         print(f"  {title}: {values}", flush=True)
     return path
@@ -375,6 +384,8 @@ def _provenance(
     command += f" --precision {options.precision} --weights {options.weights}"
     if options.images is not None:
         command += f" --images {options.images.dataset} --split {options.images.split}"
+    if options.samples:
+        command += f" --samples {options.samples}"
     if options.input_hw is not None:
         command += f" --input-size {options.input_hw[1]}x{options.input_hw[0]}"
     return {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from heatnet_ros.estimators.agreement import SAMPLES_FILE, write_samples
 from heatnet_ros.geometry.camera import fit_letterbox
 from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.training.crops import crop_sample
@@ -43,3 +45,14 @@ def held_out_frames(data: Mapping[str, Any], input_hw: tuple[int, int]) -> list[
         image = fit_letterbox((frame.shape[0], frame.shape[1]), input_hw).apply(frame)
         samples.append(Sample({"image": image[None]}, "held out"))
     return samples
+
+
+def keep_samples(folder: Path, samples: Sequence[Sample], count: int) -> Path:
+    """Write ``count`` of the inputs, spread over all, into a model folder; returns the file.
+
+    What ``agreement.build_check`` compares arithmetics on. Raises DataError when the file cannot
+    be written.
+    """
+    path = folder / SAMPLES_FILE
+    write_samples(path, [samples[i].feed for i in spread(len(samples), count)])
+    return path

@@ -18,6 +18,15 @@ def test_defaults_are_float32_arithmetic_on_float16_weights() -> None:
     args = parse("--run", "runs/a", "--out", "models/a")
     assert (args.run, args.out) == (Path("runs/a"), Path("models/a"))
     assert (args.precision, args.weights, args.images) == ("fp32", "fp16", None)
+    assert args.samples == 0
+
+
+def test_samples_are_a_whole_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse("--run", "a", "--out", "b", "--samples", "16").samples == 16
+    for wrong in ("-1", "all", "1.5"):
+        with pytest.raises(SystemExit):
+            parse("--run", "a", "--out", "b", f"--samples={wrong}")
+        assert "whole number of 0 or more" in capsys.readouterr().err
 
 
 def test_without_the_training_extra_it_says_what_to_install(

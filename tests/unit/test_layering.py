@@ -60,7 +60,8 @@ HOMES = {
     "torch": {"training"},
     "torchvision": {"training"},
     "ultralytics": {"training"},
-    "openvino": {"engines", "training"},  # training: the parity check of export
+    # training: the parity check of export; bench: the machine's peaks, what a graph computes
+    "openvino": {"engines", "training", "bench"},
     "onnxruntime": {"engines", "training"},
     "tensorrt": {"engines"},
     "pycuda": {"engines"},

@@ -32,7 +32,7 @@ def film(count: int) -> tuple[World, Recording]:
 
 def test_a_playlist_goes_to_and_fro_with_stamps_that_go_on() -> None:
     _, recording = film(4)
-    playlist = build_playlist(recording, recording.boxes(LIBRARY, ("wedge",)), 12)
+    playlist = build_playlist(recording, recording.targets(LIBRARY, ("wedge",)), 12)
     x = [playlist.poses[f.stamp_ns]["wedge"][0, 3] for f in playlist.frames]
     places = [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1]
     np.testing.assert_allclose(x, 0.004 * np.array(places), atol=1e-12)
@@ -43,7 +43,7 @@ def test_a_playlist_goes_to_and_fro_with_stamps_that_go_on() -> None:
 
 def test_a_recording_of_one_frame_is_repeated() -> None:
     _, recording = film(1)
-    playlist = build_playlist(recording, recording.boxes(LIBRARY, ("wedge",)), 5)
+    playlist = build_playlist(recording, recording.targets(LIBRARY, ("wedge",)), 5)
     assert len(playlist.frames) == 5
 
 
@@ -51,7 +51,7 @@ def test_the_detector_runs_and_its_boxes_are_the_true_ones() -> None:
     world, recording = film(3)
     world.hidden = {0}  # the network finds nothing
     detector = world.detector(DETECT)
-    playlist = build_playlist(recording, recording.boxes(LIBRARY, ("wedge",)), 3)
+    playlist = build_playlist(recording, recording.targets(LIBRARY, ("wedge",)), 3)
     stand_in = TrueBoxes(detector, playlist.boxes)
     (found,) = stand_in.detect(playlist.frames[1])
     assert found == playlist.boxes[playlist.frames[1].stamp_ns][0]
@@ -77,17 +77,19 @@ def test_times_are_those_of_the_work(rate_hz: float) -> None:
     world, recording = film(3)
     count = 12
     playlist = build_playlist(
-        recording, recording.boxes(LIBRARY, ("wedge",)), WARM_UP_FRAMES + count
+        recording, recording.targets(LIBRARY, ("wedge",)), WARM_UP_FRAMES + count
     )
     world.truth = list(recording.poses[1])
     detector = TrueBoxes(world.detector(DETECT), playlist.boxes)
     estimator = Excluding(world.estimator(DETECT))
     pipeline = Pipeline(DETECT, LIBRARY, detector, estimator)
     start_s = time.perf_counter()
-    found = measure(pipeline, playlist.frames, rate_hz, estimator)
+    found, poses = measure(pipeline, playlist.frames, rate_hz, estimator)
     took_s = time.perf_counter() - start_s
     pipeline.close()
     assert found["frames"] == count
+    assert list(poses) == [f.stamp_ns for f in playlist.frames[WARM_UP_FRAMES:]]
+    assert found["poses_per_frame"] == np.mean([len(p) for p in poses.values()])
     assert found["crops_per_frame"] == 1.0 and found["followed_share"] == 0.0
     assert 10 <= found["ms"]["p50"] <= found["ms"]["p95"] <= found["ms"]["p99"]
     assert found["stages_ms"]["estimate"] >= 10

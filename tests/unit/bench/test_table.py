@@ -11,7 +11,11 @@ def entry(mode: str, objects: int, p50: float, **more: object) -> dict:
     }  # fmt: skip
 
 
-RUNS = [entry("follow", 1, 8.0, rss_mb=300.0), entry("detect", 1, 20.0), entry("follow", 4, 16.0)]
+RUNS = [
+    entry("follow", 1, 8.0, rss_mb=300.0, recall_add_01d=0.8073),
+    entry("detect", 1, 20.0),
+    entry("follow", 4, 16.0),
+]
 BASELINE = [entry("detect", 1, 800.0)]
 
 
@@ -28,6 +32,7 @@ def test_the_table_has_a_row_for_each_run() -> None:
     assert len(rows) == 1 + 4
     assert rows[1].endswith("baseline") and rows[2].endswith("100.0x") and rows[4].endswith("62.5")
     assert "300" in rows[2]
+    assert "80.7 %" in rows[2] and "%" not in "".join(rows[3:])  # unknown is no number
     assert "8.0" in rows[2] and "16.0" in rows[2] and "24.0" in rows[2]
 
 

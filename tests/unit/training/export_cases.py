@@ -18,6 +18,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is in the train extra (make test
 from heatnet_ros.config import EngineConfig, EstimatorConfig  # noqa: E402
 from heatnet_ros.engines import load_engine  # noqa: E402
 from heatnet_ros.errors import DataError, ModelError  # noqa: E402
+from heatnet_ros.estimators.agreement import build_check  # noqa: E402
 from heatnet_ros.estimators.heatnet import HeatNetEstimator  # noqa: E402
 from heatnet_ros.geometry.camera import project  # noqa: E402
 from heatnet_ros.geometry.se3 import make_transform, transform  # noqa: E402
@@ -154,7 +155,7 @@ def test_the_file_runs_in_the_estimator(exported):
 
 
 def test_the_manifest_tells_parity_rounding_and_loss_apart(sharp_run, tmp_path, bears_bf16):
-    export.export(sharp_run, tmp_path / "out")
+    path = export.export(sharp_run, tmp_path / "out", export.ExportOptions(samples=3))
     accuracy = load_manifest(tmp_path / "out").accuracy
     for backend in ("onnxruntime CPU fp32", "openvino CPU fp32"):
         found = accuracy["parity"][backend]
@@ -165,6 +166,23 @@ def test_the_manifest_tells_parity_rounding_and_loss_apart(sharp_run, tmp_path, 
     assert accuracy["rounding"]["max_heatmap"] > 5 * found["max_heatmap"]
     assert all("fp32" not in name for name in accuracy["precision_loss"])
     assert accuracy["compared_samples"] == {"held out": 10}
+    check_kept_samples(path)
+
+
+def check_kept_samples(path):
+    """Three of the compared inputs, for a backend to judge its arithmetic on."""
+    manifest = load_manifest(path.parent)
+    assert manifest.training["exported_by"].endswith("--samples 3")
+    check = build_check(manifest)
+    assert check.real and len(check.samples) == 3
+    engine = load_engine(path, EngineConfig(backend="onnxruntime"))
+    answers = [engine.run(sample) for sample in check.samples]
+    same = check.compare(answers, answers)
+    assert same.px == 0 and same.compared > 0
+    images = [sample["rgb"] for sample in check.samples]
+    assert not np.array_equal(images[0], images[1])
+    (path.parent / "calibration.npz").unlink()
+    assert not build_check(manifest).real
 
 
 def test_a_network_sure_of_nothing_is_told_and_with_real_images_refused(run, tmp_path, capsys):
@@ -339,7 +357,7 @@ def test_a_detector_is_exported_and_compared(precision, input_hw, data, tmp_path
     torch.save(state | {"command": "test", "commit": "none", "seen": 1}, run / "final.pt")
     for kind in ("bf16", "fp16", "rounding"):
         monkeypatch.setitem(parity.BOX_LOSS, kind, parity.Limits(p99_px=np.inf))
-    options = export.ExportOptions(precision, input_hw=input_hw)
+    options = export.ExportOptions(precision, input_hw=input_hw, samples=2)
     path = export.export(run, tmp_path / "out", options)
     accuracy = load_manifest(tmp_path / "out").accuracy
     if precision == "fp32":
@@ -354,6 +372,8 @@ def test_a_detector_is_exported_and_compared(precision, input_hw, data, tmp_path
     content = yaml.safe_load((tmp_path / "out" / "manifest.yaml").read_text())
     assert content["objects"] == list(load_objects(DEMO).objects)
     assert content["input_hw"] == list(size)
+    kept = build_check(load_manifest(tmp_path / "out"))
+    assert kept.real and [s["image"].shape for s in kept.samples] == [(1, *size, 3)] * 2
 
 
 def test_fusing_keeps_the_function_and_removes_every_normalisation():
