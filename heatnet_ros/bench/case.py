@@ -98,20 +98,21 @@ def build_playlist(
 
 def run_case(case: Case) -> list[dict[str, Any]]:
     """Run at each number of objects; entries of bench's ``runs``."""
+    recording = load_recording(Path(case.recording))
+    return [run_objects(case, recording, count) for count in case.objects]
+
+
+def open_case(case: Case, recording: Recording, count: int) -> tuple[Pipeline, Playlist, Any]:
+    """The case's pipeline, warm, the frames of so many objects, and its estimator.
+
+    The caller closes the pipeline.
+    """
     config = load_params(find_resource(case.params, "Parameter file"))
     config = dataclasses.replace(
         config,
         engine=dataclasses.replace(config.engine, backend=case.backend, precision=case.precision),
         follow=dataclasses.replace(config.follow, enabled=case.mode == FOLLOW),
     )
-    recording = load_recording(Path(case.recording))
-    return [run_objects(case, config, recording, count) for count in case.objects]
-
-
-def run_objects(
-    case: Case, config: PipelineConfig, recording: Recording, count: int
-) -> dict[str, Any]:
-    """One pipeline on the playlist of so many objects."""
     library = load_objects(find_resource(config.objects_file, "Object library"))
     targets = recording.targets(library, recording.choose(count))
     playlist = build_playlist(recording, targets, WARM_UP_FRAMES + case.frames)
@@ -120,14 +121,20 @@ def run_objects(
         detector = TrueBoxes(detector, playlist.boxes)
     estimator = _load_estimator(case, config, playlist)
     pipeline = Pipeline(config, library, detector, estimator)
+    pipeline.warm_up(with_depth=recording.frames[0].depth_m is not None)
+    return pipeline, playlist, estimator
+
+
+def run_objects(case: Case, recording: Recording, count: int) -> dict[str, Any]:
+    """One pipeline on the playlist of so many objects."""
+    pipeline, playlist, estimator = open_case(case, recording, count)
     try:
-        pipeline.warm_up(with_depth=recording.frames[0].depth_m is not None)
         measured, poses = measure(pipeline, playlist.frames, case.rate_hz, estimator)
     finally:
         pipeline.close()
     rss_mb = resident_memory_mb()  # before the meshes of the comparison
     # stand-ins know the truth: their recall would be that of the noise put into them
-    scores = score_poses(poses if not case.stand_in else {}, playlist.targets, library)
+    scores = score_poses(poses if not case.stand_in else {}, playlist.targets, pipeline.library)
     engine, _, precision = pipeline.engines["estimator"].rpartition(" ")
     return {
         "engine": engine, "precision": precision, "mode": case.mode, "objects": count,
