@@ -28,6 +28,7 @@ LAYERS = {
     "types": {"errors"},
     "config": {"errors", "types"},
     "files": {"errors"},
+    "options": set(),
     "resources": {"errors"},
     "machine": set(),
     "progress": set(),
@@ -53,7 +54,7 @@ LAYERS = {
     "bench": OFFLINE | {"params_file", "predict_inputs"},
     "training": OFFLINE | {"bench"},
     "params_file": BASE | {"ros"},  # only its config dataclass, which needs no rclpy
-    "ros": OFFLINE | {"params_file"},
+    "ros": OFFLINE | {"params_file", "options"},
 }
 # third-party packages that belong to some folders only, at any depth of import
 HOMES = {
