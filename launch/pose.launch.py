@@ -133,11 +133,10 @@ def build_nodes(context: LaunchContext) -> list[Node]:
         topics, ("color_topic", "camera_info_topic", "depth_topic"), strict=True
     ):
         topics[relative] = value_of(argument) or topics[relative]
-    namespace = value_of("namespace").strip("/")
+    namespace = value_of("namespace").rstrip("/")
     use_sim_time = ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)
     autostart = ParameterValue(LaunchConfiguration("autostart"), value_type=bool)
     params_file = find_resource(value_of("params_file"), "Parameter file")
-    logger = ".".join([*filter(None, namespace.split("/")), "pose_node"])
     pose_node = Node(
         package="heatnet_ros",
         executable="pose_node",
@@ -149,7 +148,10 @@ def build_nodes(context: LaunchContext) -> list[Node]:
             {"use_sim_time": use_sim_time, "autostart": autostart},
         ],
         remappings=list(topics.items()),
-        ros_arguments=["--log-level", f"{logger}:={value_of('log_level')}"],
+        ros_arguments=[
+            "--log-level",
+            f"{name_logger(context, namespace)}:={value_of('log_level')}",
+        ],
         respawn=value_of("respawn") == "true",
         respawn_delay=float(value_of("respawn_delay_s")),
         output="screen",
@@ -167,6 +169,13 @@ def build_nodes(context: LaunchContext) -> list[Node]:
         condition=IfCondition(LaunchConfiguration("use_rviz")),
     )
     return [pose_node, rviz]
+
+
+def name_logger(context: LaunchContext, namespace: str) -> str:
+    """The node's logger, below what the including launch file pushed (PushRosNamespace)."""
+    pushed = context.launch_configurations.get("ros_namespace", "")
+    full = namespace if namespace.startswith("/") else f"{pushed}/{namespace}"
+    return ".".join([*filter(None, full.split("/")), "pose_node"])
 
 
 def remap_rviz(config: Path, topics: dict[str, str]) -> list[tuple[str, str]]:

@@ -29,7 +29,7 @@ def test_the_synthetic_camera_publishes_what_its_preset_names():
     assert [topics[name] for name in NODE_TOPICS] == published
     assert CAMERAS["synthetic"].frame_id == camera.FRAME_ID
     # where RViz's depth cloud looks for it
-    assert camera.DEPTH_INFO_TOPIC == camera.DEPTH_TOPIC.replace("image_raw", "camera_info")
+    assert camera.DEPTH_TOPIC.replace("image_raw", "camera_info") == camera.DEPTH_INFO_TOPIC
 
 
 def test_only_a_zed_is_rectified():
