@@ -78,9 +78,8 @@ def _allowed(option: Option) -> str:
     if metadata["low"] is not None and metadata["high"] is not None:
         whole = "whole, " if option.kind is int else ""
         return f"{whole}{metadata['low']:g} to {metadata['high']:g}"
-    return {"bool": "`true`, `false`", "str": "text"}.get(
-        option.kind.__name__, option.kind.__name__
-    )
+    kind = option.kind.__name__
+    return {"bool": "`true`, `false`", "str": "text", "tuple": "list of texts"}.get(kind, kind)
 
 
 if __name__ == "__main__":
