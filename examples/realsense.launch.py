@@ -30,6 +30,9 @@ def generate_launch_description() -> LaunchDescription:
     profile = PathJoinSubstitution(
         [FindPackageShare("heatnet_ros"), "config", "fastdds_large_frames.xml"]
     )
+    # read by Fast DDS 2 (Jazzy) and 3 (Kilted and newer)
+    names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+    set_profile = [SetEnvironmentVariable(name, profile) for name in names]
     camera = include(
         "realsense2_camera", "launch", "rs_launch.py",
         **{"align_depth.enable": "true", "enable_sync": "true"},
@@ -51,10 +54,8 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "use_rviz", default_value="false", description="Show image, cloud and poses"
             ),
-            # read by Fast DDS 2 (Jazzy) and 3 (Kilted and newer)
-            SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", profile),
-            SetEnvironmentVariable("FASTDDS_DEFAULT_PROFILES_FILE", profile),
-            GroupAction([camera], forwarding=False),
+            # inside the group: not forwarding takes the environment away as well
+            GroupAction([*set_profile, camera], forwarding=False),
             GroupAction([pose]),
         ]
     )

@@ -183,6 +183,7 @@ def launch(prefix):
     yield start
     for launched in running:
         launched.stop()
+    for launched in running:
         assert not any(launched.pids(p) for p in ("pose_node", "synthetic_camera", "monitor"))
 
 
@@ -306,7 +307,7 @@ def test_namespace_topics_parameters_and_autostart(launch, observer, tmp_path):
     launched = launch(
         "launch/pose.launch.py", namespace="left", camera="zed", camera_prefix="/zed_left/zed_node",
         depth_topic="/somewhere/depth", params_file=str(params), autostart="false",
-        use_sim_time="true", log_level="debug",
+        use_sim_time="true",
     )  # fmt: skip
     assert observer.state("/left/pose_node", launched) == "unconfigured"
     values = observer.parameters(
@@ -337,7 +338,6 @@ def test_namespace_topics_parameters_and_autostart(launch, observer, tmp_path):
     camera = CAMERAS["zed"].topics("/zed_left/zed_node")
     assert {camera["color/image_raw"], camera["color/camera_info"]} <= set(topics)
     assert observer.node.count_publishers("/left/pose_node/markers") == 1
-    assert "[DEBUG] " in launched.text()
 
 
 def test_log_level_quiets_the_node(launch, observer):
