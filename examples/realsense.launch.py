@@ -54,8 +54,8 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "use_rviz", default_value="false", description="Show image, cloud and poses"
             ),
-            # inside the group: not forwarding takes the environment away as well
-            GroupAction([*set_profile, camera], forwarding=False),
+            # neither arguments nor environment get out of a group
+            GroupAction([*set_profile, camera]),
             GroupAction([pose]),
         ]
     )

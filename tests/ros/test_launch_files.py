@@ -415,6 +415,9 @@ def test_it_composes_with_the_launch_of_a_camera(launch, observer):
     (camera,) = launched.pids("synthetic_camera")
     variables = Path(f"/proc/{camera}/environ").read_text().split("\0")
     assert any(v.startswith(profile) and v.endswith("large_frames.xml") for v in variables)
+    (node,) = launched.pids("pose_node")
+    variables = Path(f"/proc/{node}/environ").read_text().split("\0")
+    assert not any(v.startswith(profile) for v in variables), "meant for the camera alone"
 
 
 def test_two_cameras_by_namespace(launch, observer):
