@@ -14,7 +14,10 @@ import heatnet_ros
 
 ROOT = Path(heatnet_ros.__file__).parent
 
-BASE = {"errors", "types", "config", "resources", "files", "ply", "mesh", "keypoint_sampling"}
+BASE = {
+    *("errors", "types", "config", "options", "resources", "files", "ply", "mesh"),
+    "keypoint_sampling",
+}
 SHAPES = BASE | {"geometry", "objects"}
 PARTS = SHAPES | {"manifest", "engines"}
 RUN_TIME = PARTS | {"estimators", "refiners", "gate", "instances", "following", "pipeline"}
@@ -54,7 +57,7 @@ LAYERS = {
     "bench": OFFLINE | {"params_file", "predict_inputs"},
     "training": OFFLINE | {"bench"},
     "params_file": BASE | {"ros"},  # only its config dataclass, which needs no rclpy
-    "ros": OFFLINE | {"params_file", "options"},
+    "ros": OFFLINE | {"params_file"},
 }
 # third-party packages that belong to some folders only, at any depth of import
 HOMES = {
