@@ -73,7 +73,10 @@ def build(context):
 
 def generate_launch_description():
     defaults = dict.fromkeys(NAMES, "false") | {"log_level": "warn", "camera_name": "camera"}
-    declared = [DeclareLaunchArgument(n, default_value=v) for n, v in defaults.items()]
+    declared = [
+        DeclareLaunchArgument(n, default_value=v, description="An option of the driver")
+        for n, v in defaults.items()
+    ]
     return LaunchDescription([*declared, OpaqueFunction(function=build)])
 """
 
