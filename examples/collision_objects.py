@@ -80,8 +80,9 @@ class Scene:
         for marker in markers:
             if marker.action == Marker.DELETEALL:
                 changes += [self._remove(name) for name in list(self._told)]
+            # every instance has its axes, and they stand where its pose is
             name, _, part = marker.ns.rpartition("/")
-            if part != "shape" or name not in self._shapes:
+            if part != "axes" or name not in self._shapes:
                 continue
             identity = f"{name}_{marker.id}"
             if marker.action == Marker.ADD:

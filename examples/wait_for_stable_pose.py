@@ -83,8 +83,11 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("object", help="as its topic is called: ~/pose_with_covariance/OBJECT")
+    parser.add_argument("object", help="as its topics are called: ~/TOPIC/OBJECT")
     parser.add_argument("--node", default="/pose_node")
+    parser.add_argument(
+        "--topic", default="pose_with_covariance", help="or pose_filtered, where it is published"
+    )
     parser.add_argument("--count", type=int, default=5, help="images in a row (5)")
     parser.add_argument("--max-age", type=float, default=1.0, help="of the first of them (1.0 s)")
     parser.add_argument("--min-score", type=float, help="set gate.min_score (left as it is)")
@@ -94,7 +97,7 @@ def main():
     node = rclpy.create_node("wait_for_stable_pose")
     if args.min_score is not None:
         set_min_score(node, args.node, args.min_score)
-    topic = f"{args.node}/pose_with_covariance/{args.object}"
+    topic = f"{args.node}/{args.topic}/{args.object}"
     pose = wait_for(node, topic, args.count, args.max_age, args.timeout)
     if pose is None:
         sys.exit(f"No stable pose on {topic} in {args.timeout:g} s.")
