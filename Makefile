@@ -25,11 +25,16 @@ RUN_STAMP   := $(VENV)/.installed-run-$(FLAVOUR)
 DEV_STAMP   := $(VENV)/.installed-dev-$(FLAVOUR)
 TRAIN_STAMP := $(TRAIN)/.installed-train
 
-.PHONY: demo test test-train lint check clean
+.PHONY: demo picture test test-train lint check clean
 .DELETE_ON_ERROR:
 
 demo: $(RUN_STAMP)
 	@$(VENV)/bin/python -m heatnet_ros demo
+
+# the picture of README and docs: the last image of a short demo, with the poses that the node published for it
+picture: $(RUN_STAMP)
+	@$(VENV)/bin/python -m heatnet_ros demo --seconds 2 --seed 0 --out out/picture
+	@$(VENV)/bin/python -c 'import cv2; cv2.imwrite("docs/images/demo.jpg", cv2.imread("out/picture/overlay.png"), [cv2.IMWRITE_JPEG_QUALITY, 92])'
 
 test: $(DEV_STAMP)
 	@echo "== tests without torch"

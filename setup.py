@@ -7,7 +7,7 @@ from pathlib import Path
 from setuptools import setup
 
 SHARE = Path("share/heatnet_ros")
-INSTALLED_FOLDERS = ("config", "launch", "models")
+INSTALLED_FOLDERS = ("config", "examples", "launch", "models")
 
 
 def list_data_files() -> list[tuple[str, list[str]]]:

@@ -15,7 +15,16 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
-FORWARDED = ("params_file", "namespace", "use_sim_time", "use_rviz")
+FORWARDED = (
+    "params_file",
+    "namespace",
+    "autostart",
+    "respawn",
+    "log_level",
+    "use_sim_time",
+    "use_rviz",
+)
+BOOLEAN = ["true", "false"]
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:
@@ -42,15 +51,41 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             "seed", default_value="0", description="Scenes and noise follow from it"
         ),
         DeclareLaunchArgument(
-            "use_monitor", default_value="true", description="Print accuracy and latency at the end"
+            "use_monitor",
+            default_value="true",
+            choices=BOOLEAN,
+            description="Print accuracy and latency at the end",
+        ),
+        DeclareLaunchArgument(
+            "autostart",
+            default_value="true",
+            choices=BOOLEAN,
+            description="pose_node configures and activates itself; false leaves it to a "
+            "lifecycle manager, and the camera waits until then",
+        ),
+        DeclareLaunchArgument(
+            "respawn",
+            default_value="false",
+            choices=BOOLEAN,
+            description="Start pose_node again when its process ends",
+        ),
+        DeclareLaunchArgument(
+            "log_level",
+            default_value="info",
+            choices=["debug", "info", "warn", "error", "fatal"],
+            description="Of pose_node's own messages",
         ),
         DeclareLaunchArgument(
             "use_sim_time",
             default_value="false",
+            choices=BOOLEAN,
             description="pose_node and RViz take the time from /clock (the camera never does)",
         ),
         DeclareLaunchArgument(
-            "use_rviz", default_value="true", description="Show image and poses in RViz"
+            "use_rviz",
+            default_value="true",
+            choices=BOOLEAN,
+            description="Show image, cloud and poses in RViz",
         ),
     ]
 
@@ -93,6 +128,9 @@ def generate_launch_description() -> LaunchDescription:
     share = FindPackageShare("heatnet_ros")
     pose = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(PathJoinSubstitution([share, "launch", "pose.launch.py"])),
-        launch_arguments={name: LaunchConfiguration(name) for name in FORWARDED}.items(),
+        launch_arguments={
+            "camera": "synthetic",
+            **{name: LaunchConfiguration(name) for name in FORWARDED},
+        }.items(),
     )
     return LaunchDescription([*declare_arguments(), pose, OpaqueFunction(function=build_nodes)])

@@ -19,6 +19,7 @@ from heatnet_ros.errors import ConfigError, EngineError
 from heatnet_ros.files import make_folder, write_json
 from heatnet_ros.params_file import load_params
 from heatnet_ros.resources import find_resource
+from heatnet_ros.ros.cameras import CAMERAS
 from heatnet_ros.ros.child import Child
 from heatnet_ros.ros.status_line import StatusLine
 
@@ -27,11 +28,7 @@ _FINISH_LIMIT_S = 30.0
 # the node reports its counters once a second
 _LAST_REPORT_S = 2.2
 _MEMORY_EVERY_S = 5.0
-_REMAPPINGS = {
-    "color/image_raw": "/camera/camera/color/image_raw",
-    "color/camera_info": "/camera/camera/color/camera_info",
-    "depth/image_raw": "/camera/camera/aligned_depth_to_color/image_raw",
-}
+_REMAPPINGS = CAMERAS["synthetic"].topics()
 _MIDDLEWARE = "rmw_fastrtps_cpp"
 _NEEDED = {
     "rclpy": "ros",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -18,40 +17,13 @@ from rclpy.parameter import Parameter
 
 from heatnet_ros.config import PipelineConfig, build_config, check_option
 from heatnet_ros.errors import ConfigError
+from heatnet_ros.options import Option, list_options
 from heatnet_ros.ros.node_config import NodeConfig
 
 T = TypeVar("T")
 
 # rclpy and rcl declare these themselves
 _FOREIGN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
-
-
-@dataclasses.dataclass(frozen=True)
-class Option:
-    """One leaf of the config dataclasses: its parameter name, its field and its type."""
-
-    name: str
-    field: dataclasses.Field[Any]
-    kind: type
-
-
-def list_options(*classes: type) -> dict[str, Option]:
-    """Every option of the (nested) dataclasses by parameter name (``gate.min_score``)."""
-    options: dict[str, Option] = {}
-    for cls in classes:
-        for option in _walk(cls, ""):
-            options[option.name] = option
-    return options
-
-
-def _walk(cls: type, prefix: str) -> Iterable[Option]:
-    hints = get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        kind = hints[field.name]
-        if dataclasses.is_dataclass(kind):
-            yield from _walk(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
-        else:
-            yield Option(f"{prefix}{field.name}", field, kind)
 
 
 def describe(option: Option) -> ParameterDescriptor:

@@ -1,9 +1,10 @@
 """``synthetic_camera``: what a RealSense would publish, drawn live, and the true poses beside it.
 
-Topics: ``/camera/camera/color/image_raw`` (rgb8), ``/camera/camera/color/camera_info`` and
-``/camera/camera/aligned_depth_to_color/image_raw`` (16UC1, millimetres), all in the frame
-``camera_color_optical_frame``; ``~/truth/<object>`` (PoseStamped, of the objects of which at least
-a tenth can be seen); ``/diagnostics`` (frames published).
+Topics: ``/camera/camera/color/image_raw`` (rgb8) and
+``/camera/camera/aligned_depth_to_color/image_raw`` (16UC1, millimetres), each with its
+``camera_info`` beside it, all in the frame ``camera_color_optical_frame``; ``~/truth/<object>``
+(PoseStamped, of the objects of which at least a tenth can be seen); ``/diagnostics`` (frames
+published).
 
 A frame is drawn first and stamped right before it is published, so that the latency measured
 against the stamp is that of transport and node, not that of the drawing.
@@ -43,6 +44,7 @@ FRAME_ID = "camera_color_optical_frame"
 COLOR_TOPIC = "/camera/camera/color/image_raw"
 INFO_TOPIC = "/camera/camera/color/camera_info"
 DEPTH_TOPIC = "/camera/camera/aligned_depth_to_color/image_raw"
+DEPTH_INFO_TOPIC = "/camera/camera/aligned_depth_to_color/camera_info"
 # subscriptions of one node are found one after the other
 _SETTLE_S = 0.5
 _LINGER_S = 1.0
@@ -85,6 +87,8 @@ class SyntheticCamera(Node):  # type: ignore[misc]
         self._color = self.create_publisher(Image, COLOR_TOPIC, qos)
         self._depth = self.create_publisher(Image, DEPTH_TOPIC, qos)
         self._info = self.create_publisher(CameraInfo, INFO_TOPIC, qos)
+        # RViz's depth cloud and depth_image_proc look for it there
+        self._depth_info = self.create_publisher(CameraInfo, DEPTH_INFO_TOPIC, qos)
         names = topic_names(list(self._library.objects))
         self._truth = {
             name: self.create_publisher(PoseStamped, f"~/truth/{token}", QoSProfile(depth=50))
@@ -160,6 +164,7 @@ class SyntheticCamera(Node):  # type: ignore[misc]
         for message in (color, depth, self._camera_info, *poses.values()):
             message.header = header
         self._info.publish(self._camera_info)
+        self._depth_info.publish(self._camera_info)
         self._depth.publish(depth)
         self._color.publish(color)
         for name, pose in poses.items():

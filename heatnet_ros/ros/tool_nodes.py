@@ -10,8 +10,9 @@ from rclpy.node import Node
 
 from heatnet_ros.config import build_config
 from heatnet_ros.errors import ConfigError
+from heatnet_ros.options import list_options
 from heatnet_ros.resources import find_resource
-from heatnet_ros.ros.params import describe, list_options
+from heatnet_ros.ros.params import describe
 
 T = TypeVar("T")
 

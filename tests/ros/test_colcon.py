@@ -80,6 +80,13 @@ def test_package_is_in_the_resource_index(prefix):
     assert (prefix / "share" / "heatnet_ros" / "package.xml").exists()
 
 
+def test_all_that_the_docs_name_is_installed(prefix):
+    share = prefix / "share" / "heatnet_ros"
+    for folder in ("config", "examples", "launch"):
+        sources = {f.name for f in (ROOT / folder).iterdir() if f.is_file()}
+        assert sources and {f.name for f in (share / folder).iterdir() if f.is_file()} == sources
+
+
 def test_installed_pose_node_starts_and_loads_the_installed_networks(prefix, environment, tmp_path):
     params = prefix / "share" / "heatnet_ros" / "config" / "pose_demo.yaml"
     program = prefix / "lib" / "heatnet_ros" / "pose_node"

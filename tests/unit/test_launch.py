@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from heatnet_ros.ros.cameras import CAMERAS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
-PROMISED = {"namespace", "params_file", "use_sim_time", "use_rviz"}
+PROMISED = {
+    *("namespace", "params_file", "use_sim_time", "use_rviz", "autostart", "respawn", "log_level"),
+}
 
 
 def calls(path: Path, name: str) -> list[ast.Call]:
@@ -60,7 +63,7 @@ def test_no_process_is_started_by_hand(path):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add(node.module.split(".")[0])
-    assert imported <= {"__future__", "typing", "launch", "launch_ros"}
+    assert imported <= {"__future__", "pathlib", "launch", "launch_ros", "heatnet_ros"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
@@ -88,12 +91,6 @@ def test_the_demo_forwards_only_what_the_node_declares():
     assert set(forwarded) >= PROMISED
 
 
-def test_rviz_shows_what_the_node_publishes():
-    content = yaml.safe_load((ROOT / "config" / "pose.rviz").read_text())["Visualization Manager"]
-    topics = {d["Topic"]["Value"] for d in content["Displays"] if "Topic" in d}
-    assert topics == {"/pose_node/markers", "/camera/camera/color/image_raw"}
-
-
 @pytest.mark.skipif(
     importlib.util.find_spec("launch_ros") is None,
     reason="launch and launch_ros come with a ROS installation; they are not on PyPI",
@@ -113,10 +110,16 @@ class Recorded:
         self.args, self.keywords = args, keywords
 
 
+class Context(dict[str, str]):
+    """The values of the launch arguments; ``launch_configurations`` is what was pushed."""
+
+    launch_configurations: dict[str, str]
+
+
 class LaunchConfiguration(Recorded):
     """The value of a launch argument."""
 
-    def perform(self, context: dict[str, str]) -> str:
+    def perform(self, context: Context) -> str:
         return context[self.args[0]]
 
 
@@ -141,18 +144,25 @@ def load(monkeypatch):
         monkeypatch.setitem(sys.modules, module_name, module)
     sys.modules["launch.substitutions"].LaunchConfiguration = LaunchConfiguration
 
-    def build(name: str, **given: str) -> tuple[list[Any], list[Any]]:
+    def build(name: str, pushed: str = "", **given: str) -> tuple[list[Any], list[Any]]:
         """Everything in the description, and the nodes for the ``given`` arguments."""
         module = runpy.run_path(str(ROOT / "launch" / name))
         entities = module["generate_launch_description"]().args[0]
         kinds = [type(entity).__name__ for entity in entities]
         arguments = [e for e, k in zip(entities, kinds, strict=True) if k.startswith("Declare")]
-        context = {a.args[0]: a.keywords["default_value"] for a in arguments}
+        context = Context({a.args[0]: in_share(a.keywords["default_value"]) for a in arguments})
+        context.launch_configurations = {"ros_namespace": pushed}
         assert set(given) <= set(context)
         opaque = entities[kinds.index("OpaqueFunction")]
-        return entities, opaque.keywords["function"](context | given)
+        context.update(given)
+        return entities, opaque.keywords["function"](context)
 
     return build
+
+
+def in_share(value: Any) -> str:
+    """A default value as text: PathJoinSubstitution([FindPackageShare(...), ...]) or the text."""
+    return str(ROOT.joinpath(*value.args[0][1:])) if isinstance(value, Recorded) else value
 
 
 def plain(value: Any) -> Any:
@@ -160,23 +170,7 @@ def plain(value: Any) -> Any:
     return (type(value).__name__, plain(value.args[0])) if isinstance(value, Recorded) else value
 
 
-CAMERAS = {
-    "realsense": (
-        "/camera/camera/color/image_raw",
-        "/camera/camera/color/camera_info",
-        "/camera/camera/aligned_depth_to_color/image_raw",
-    ),
-    "orbbec": ("/camera/color/image_raw", "/camera/color/camera_info", "/camera/depth/image_raw"),
-    "zed": (
-        "/zed/zed_node/rgb/color/rect/image",
-        "/zed/zed_node/rgb/color/rect/camera_info",
-        "/zed/zed_node/depth/depth_registered",
-    ),
-    "azure_kinect": ("/rgb/image_raw", "/rgb/camera_info", "/depth_to_rgb/image_raw"),
-}
-
-
-def test_every_camera_is_tested(load):
+def test_every_preset_can_be_chosen(load):
     entities, _ = load("pose.launch.py")
     camera = next(e for e in entities if e.args[0] == "camera")
     assert set(camera.keywords["choices"]) == set(CAMERAS)
@@ -187,19 +181,42 @@ def test_every_camera_is_tested(load):
 def test_the_node_gets_the_topics_of_the_camera(load, camera):
     _, (node, rviz) = load("pose.launch.py", camera=camera)
     assert node.keywords["package"] == "heatnet_ros" and node.keywords["name"] == "pose_node"
-    topics = ("color/image_raw", "color/camera_info", "depth/image_raw")
-    assert node.keywords["remappings"] == list(zip(topics, CAMERAS[camera], strict=True))
-    assert plain(node.keywords["namespace"]) == ("LaunchConfiguration", "namespace")
+    topics = CAMERAS[camera].topics()
+    assert node.keywords["remappings"] == list(topics.items())
     preset, params_file, arguments = node.keywords["parameters"]
     # the file comes after the preset and may correct it, the arguments come last
     assert preset == {"rectified": camera == "zed"}
-    assert plain(params_file) == ("ParameterFile", ("LaunchConfiguration", "params_file"))
+    assert plain(params_file) == ("ParameterFile", str(ROOT / "config" / "pose_demo.yaml"))
     assert set(arguments) == {"use_sim_time", "autostart"}
     for name, value in arguments.items():
         assert plain(value) == ("ParameterValue", ("LaunchConfiguration", name))
         assert value.keywords == {"value_type": bool}
-    assert (CAMERAS["realsense"][0], CAMERAS[camera][0]) in rviz.keywords["remappings"]
-    assert plain(rviz.keywords["namespace"]) == ("LaunchConfiguration", "namespace")
+    shown = dict(rviz.keywords["remappings"])
+    for relative, name in CAMERAS["realsense"].topics().items():
+        assert shown.get(name, name) == topics[relative]
+    assert shown["/pose_node/markers"] == "pose_node/markers"
+
+
+@pytest.mark.parametrize(
+    ("pushed", "namespace", "logger"),
+    [
+        ("", "", "pose_node"),
+        ("", "cell/left/", "cell.left.pose_node"),
+        ("/robot", "left", "robot.left.pose_node"),
+        ("/robot", "/left", "left.pose_node"),
+    ],
+)
+def test_log_level_is_that_of_the_node_s_own_logger(load, pushed, namespace, logger):
+    _, nodes = load("pose.launch.py", pushed=pushed, namespace=namespace, log_level="debug")
+    assert nodes[0].keywords["ros_arguments"] == ["--log-level", f"{logger}:=debug"]
+    assert {node.keywords["namespace"] for node in nodes} == {namespace.rstrip("/")}
+
+
+def test_respawn_is_off_unless_asked_for(load):
+    _, (node, _) = load("pose.launch.py")
+    assert node.keywords["respawn"] is False
+    _, (node, _) = load("pose.launch.py", respawn="true", respawn_delay_s="0.5")
+    assert node.keywords["respawn"] is True and node.keywords["respawn_delay"] == 0.5
 
 
 def test_single_topics_replace_those_of_the_camera(load):
@@ -220,5 +237,6 @@ def test_the_demo_starts_camera_and_monitor_of_the_node(load, namespace, pose_no
     assert types_of == {"objects_file": str, "rate_hz": float, "seed": int}
     included = next(e for e in entities if type(e).__name__ == "IncludeLaunchDescription")
     forwarded = {k: plain(v) for k, v in included.keywords["launch_arguments"]}
+    assert forwarded.pop("camera") == "synthetic"
     assert forwarded == {name: ("LaunchConfiguration", name) for name in forwarded}
     assert set(forwarded) >= PROMISED

@@ -14,7 +14,10 @@ import heatnet_ros
 
 ROOT = Path(heatnet_ros.__file__).parent
 
-BASE = {"errors", "types", "config", "resources", "files", "ply", "mesh", "keypoint_sampling"}
+BASE = {
+    *("errors", "types", "config", "options", "resources", "files", "ply", "mesh"),
+    "keypoint_sampling",
+}
 SHAPES = BASE | {"geometry", "objects"}
 PARTS = SHAPES | {"manifest", "engines"}
 RUN_TIME = PARTS | {"estimators", "refiners", "gate", "instances", "following", "pipeline"}
@@ -28,6 +31,7 @@ LAYERS = {
     "types": {"errors"},
     "config": {"errors", "types"},
     "files": {"errors"},
+    "options": set(),
     "resources": {"errors"},
     "machine": set(),
     "progress": set(),
