@@ -17,12 +17,26 @@ _SECTIONS = ("/**", "/**/pose_node", "pose_node", "/pose_node")
 _ROS_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides")
 
 
+@dataclasses.dataclass(frozen=True)
+class ParameterSet:
+    """A whole parameter file; ``ros`` are rclpy's own, by name (``qos_overrides./topic...``)."""
+
+    node: NodeConfig
+    pipeline: PipelineConfig
+    ros: dict[str, Any]
+
+
 def load_params(path: Path) -> PipelineConfig:
     """Read a ROS parameter file (``/**: ros__parameters: ...``).
 
     Options of the node alone (``NodeConfig``) are checked and left out, as are rclpy's own.
     Raises ConfigError on any other unknown key, a wrong type or a value out of range.
     """
+    return load_node_params(path).pipeline
+
+
+def load_node_params(path: Path) -> ParameterSet:
+    """Read all of a ROS parameter file. Raises as ``load_params`` does."""
     content = load_yaml(path, "Parameter file")
     values: dict[str, Any] = {}
     sections = [name for name in _SECTIONS if name in content]
@@ -40,15 +54,17 @@ def load_params(path: Path) -> PipelineConfig:
                 f"Parameter file {path}, section '{name}': expected a mapping 'ros__parameters'."
             )
         values |= _flatten(parameters)
-    values = {
-        name: value for name, value in values.items() if name.split(".")[0] not in _ROS_PARAMETERS
-    }
+    own = {name for name in values if name.split(".")[0] in _ROS_PARAMETERS}
+    ros = {name: values.pop(name) for name in own}
     node_names = {field.name for field in dataclasses.fields(NodeConfig)}
     node_values = {name: values.pop(name) for name in list(values) if name in node_names}
     if isinstance(node_values.get("use_depth"), bool):  # `use_depth: true` is a bool to YAML
         node_values["use_depth"] = str(node_values["use_depth"]).lower()
-    build_config(NodeConfig, node_values, str(path))
-    return build_config(PipelineConfig, _nest(values, path), str(path))
+    return ParameterSet(
+        build_config(NodeConfig, node_values, str(path)),
+        build_config(PipelineConfig, _nest(values, path), str(path)),
+        ros,
+    )
 
 
 def _flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

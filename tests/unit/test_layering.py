@@ -53,7 +53,8 @@ LAYERS = {
     "bench": OFFLINE | {"params_file", "predict_inputs"},
     "training": OFFLINE | {"bench"},
     "params_file": BASE | {"ros"},  # only its config dataclass, which needs no rclpy
-    "ros": OFFLINE | {"params_file"},
+    "checks": RUN_TIME | {"params_file"},
+    "ros": OFFLINE | {"params_file", "checks"},
 }
 # third-party packages that belong to some folders only, at any depth of import
 HOMES = {
