@@ -23,8 +23,8 @@ _REMEDIES = {
     Reason.REPROJECTION_HIGH: "Check the calibration (camera_info beside this very image, "
     "rectified as the image is) and that mesh and real object have the same shape and size.",
     Reason.DEPTH_DISAGREES: "Check that depth is aligned to colour and in the right unit, that "
-    "the mesh has the real object's size, and that shiny parts have true depth; gate.max_depth_error "
-    "is the limit.",
+    "the mesh has the real object's size, and that shiny parts have true depth; "
+    "gate.max_depth_error is the limit.",
     Reason.SCORE_LOW: "Little of the depth agrees with the pose: more of the object must be in "
     "view and have depth; gate.min_score is the limit.",
     Reason.NO_DEPTH: "The depth image has none at the object: mind the camera's shortest range "

@@ -13,7 +13,7 @@ from heatnet_ros.checks.finding import Finding, Level, error, from_error, ok, wa
 from heatnet_ros.checks.node_values import check_node
 from heatnet_ros.errors import DataError
 from heatnet_ros.params_file import ParameterSet
-from heatnet_ros.ros.cameras import CAMERAS, CameraTopics
+from heatnet_ros.ros.cameras import CAMERAS
 from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
 from heatnet_ros.ros.messages import camera_info_to_intrinsics, image_size_of, image_to_depth_m
 from heatnet_ros.ros.probe import Listener, Probe, header_stamp_ns
@@ -89,25 +89,23 @@ def _choose_topics(
 ) -> tuple[Topics, bool, str]:
     """Topics, whether they are rectified, and why these."""
     values = probe.nodes.get(node or "", {})
-    preset, source = CAMERAS[request.camera or "realsense"], "--camera realsense, the default"
-    if request.camera:
-        source = f"--camera {request.camera}"
-    elif "topic.color" in values:
-        preset = CameraTopics(
-            values["topic.color"], values["topic.camera_info"], values.get("topic.depth", "")
-        )
-        source = f"those of {node}"
+    camera = CAMERAS[request.camera or "realsense"]
+    color, info, depth = camera.topics().values()
+    rectified = parameters.node.rectified or camera.rectified
+    source = f"--camera {request.camera}" if request.camera else "--camera realsense, the default"
+    if not request.camera and "topic.color" in values:
+        color, info = values["topic.color"], values["topic.camera_info"]
+        depth, source = values.get("topic.depth", ""), f"those of {node}"
+        rectified = parameters.node.rectified
     if request.color or request.depth or request.camera_info:
         source = f"{source}, and as given"
-    color = request.color or preset.color
+    color = request.color or color
     if parameters.node.color_transport == "compressed" and not color.endswith("/compressed"):
         color = f"{color}/compressed"
-    depth = request.depth or preset.depth
+    depth = request.depth or depth
     if parameters.node.use_depth == "false":
         depth = ""
-    info = request.camera_info or preset.camera_info
-    rectified = preset.rectified or parameters.node.rectified
-    return Topics(color, info, depth or None), rectified, source
+    return Topics(color, request.camera_info or info, depth or None), rectified, source
 
 
 def _examine_images(
