@@ -41,17 +41,21 @@ class Stream:
     size_bytes: int = 0
     times: Timeline = field(default_factory=lambda: Timeline(10_000))
 
+    @property
+    def other_types(self) -> list[str]:
+        """Types that publishers give the topic, other than the one that the node subscribes to."""
+        return sorted({kind for _, kind in self.publishers} - {self.type_name})
+
 
 def check_publishers(stream: Stream) -> Iterator[Finding]:
     """Who publishes the topic: nobody, several, another type, with a QoS that does not fit."""
     topic = stream.topic
     for publisher, policy in stream.misfits:
         yield inputs.describe_incompatible_qos(topic, policy, f"{publisher}")
-    wrong = sorted({kind for _, kind in stream.publishers} - {stream.type_name})
-    if wrong:
+    if stream.other_types:
         yield error(
             topic,
-            f"is of type {', '.join(wrong)}, expected {stream.type_name}",
+            f"is of type {', '.join(stream.other_types)}, expected {stream.type_name}",
             "Remap to the topic of that type (compressed colour: color_transport: compressed and "
             "the name without /compressed).",
         )
@@ -64,8 +68,13 @@ def check_publishers(stream: Stream) -> Iterator[Finding]:
         )
 
 
-def check_arrival(stream: Stream) -> Finding:
+def check_arrival(stream: Stream) -> Iterator[Finding]:
     """Whether messages came, how many a second, and how many on the way got lost."""
+    if len(stream.times) or not stream.other_types:  # else the silence is explained
+        yield _judge_arrival(stream)
+
+
+def _judge_arrival(stream: Stream) -> Finding:
     number = len(stream.publishers)
     if not len(stream.times):
         silent = inputs.describe_silence(stream.topic, number, round(stream.seconds, 1))
@@ -95,6 +104,13 @@ def check_arrival(stream: Stream) -> Finding:
 def check_stamps(stream: Stream) -> Iterator[Finding]:
     """Whether stamps rise, and agree with this machine's clock."""
     times, topic = stream.times, stream.topic
+    if len(times) and not any(times.stamps_ns):
+        yield error(
+            topic,
+            "all stamps are 0",
+            "Let the driver stamp its images: without stamps colour and depth cannot be paired.",
+        )
+        return
     if times.backwards or times.repeated:
         yield warning(
             topic,
@@ -152,9 +168,12 @@ def check_pairs(color: Stream, depth: Stream, slop_s: float) -> Iterator[Finding
     yield (warning if share >= _ANY_PAIRS else error)(names, text, remedy)
 
 
-def count_lost(color: Stream, info: Stream) -> int:
-    """Images that were surely sent and did not come: their CameraInfo, a small message, did."""
-    if not len(color.times):
+def count_lost(images: Stream, info: Stream) -> int:
+    """Images that were surely sent and did not come: their CameraInfo, a small message, did.
+
+    0 where image and CameraInfo have stamps of their own.
+    """
+    seen, told = set(images.times.stamps_ns), set(info.times.stamps_ns)
+    if len(seen & told) < max(1, len(seen) / 2):
         return 0
-    seen = set(color.times.stamps_ns)
-    return len({s for s in info.times.stamps_ns if min(seen) < s < max(seen)} - seen)
+    return len({stamp for stamp in told if min(seen) < stamp < max(seen)} - seen)

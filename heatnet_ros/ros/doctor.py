@@ -19,7 +19,7 @@ from heatnet_ros.ros.messages import camera_info_to_intrinsics, image_size_of, i
 from heatnet_ros.ros.probe import Listener, Probe, header_stamp_ns
 
 # the node reports once a second; discovery takes less
-_FIND_NODE_S = 2.2
+_FIND_NODE_S, _DISCOVER_S, _DISCOVER_LIMIT_S = 2.2, 0.2, 2.0
 # depth's intrinsics may differ from colour's by rounding
 _SAME_K_PX = 0.5
 
@@ -43,7 +43,9 @@ def examine(request: Request, parameters: ParameterSet) -> Iterator[Finding]:
     rclpy.init(args=[])
     try:
         probe = Probe(request.use_sim_time)
-        probe.listen(_FIND_NODE_S if "node" in request.parts else 0.5)
+        # without a name or a camera the node tells the topics
+        asks_node = "node" in request.parts or not (request.camera or request.color)
+        probe.listen(_FIND_NODE_S if asks_node else _DISCOVER_S)
         if "camera" in request.parts:
             node = _pick_node(probe, request.node)
             yield from _examine_camera(probe, request, parameters, node)
@@ -66,6 +68,7 @@ def _examine_camera(
     topics, rectified, source = _choose_topics(probe, request, parameters, node)
     yield ok("topics", f"{', '.join(topics.by_stream.values())} ({source})")
     probe.subscribe(topics, topics.color.endswith("/compressed"))
+    probe.wait_for_publishers(_DISCOVER_LIMIT_S)
     probe.listen(request.seconds)
     probe.describe_graph(node, parameters.ros)
     listeners = probe.listeners
@@ -77,7 +80,7 @@ def _examine_camera(
     for listener in (color, info, depth):
         if listener is not None:
             yield from streams.check_publishers(listener.stream)
-            yield streams.check_arrival(listener.stream)
+            yield from streams.check_arrival(listener.stream)
             yield from streams.check_stamps(listener.stream)
     if depth is not None:
         yield from streams.check_pairs(color.stream, depth.stream, parameters.node.sync_slop_s)
@@ -97,8 +100,9 @@ def _choose_topics(
         color, info = values["topic.color"], values["topic.camera_info"]
         depth, source = values.get("topic.depth", ""), f"those of {node}"
         rectified = parameters.node.rectified
-    if request.color or request.depth or request.camera_info:
-        source = f"{source}, and as given"
+    given = [request.color, request.camera_info, request.depth]
+    if any(given):
+        source = "as given" if all(given) else f"as given, else {source}"
     color = request.color or color
     if parameters.node.color_transport == "compressed" and not color.endswith("/compressed"):
         color = f"{color}/compressed"
@@ -131,6 +135,7 @@ def _judge_images(
 ) -> Iterator[Finding]:
     if info is not None:
         yield _describe_calibration(info, topics, rectified)
+        yield from _check_rectified(info, topics, rectified)
     if info is not None and color is not None:
         try:
             frame = build_frame(ImageSet(color, None, info, 0.0), topics, rectified)
@@ -167,6 +172,28 @@ def _describe_calibration(info: object, topics: Topics, rectified: bool) -> Find
             "It is the calibration of another size, binning or ROI: publish that of this image.",
         )
     return ok(topics.camera_info, f"{text} of {width}x{height}, {lens}")
+
+
+def _check_rectified(info: object, topics: Topics, rectified: bool) -> Iterator[Finding]:
+    """Whether the parameter ``rectified`` fits what the image is called."""
+    model = getattr(info, "distortion_model", "")
+    called = "rect" in topics.color
+    if rectified == called or not any(getattr(info, "d", ())):
+        return
+    if rectified:
+        yield warning(
+            topics.color,
+            f"rectified is true, so the distortion {model} of CameraInfo is not used, but the "
+            "topic is not called rectified",
+            "Set rectified: false for a raw image, or remap to the rectified one (image_rect).",
+        )
+    else:
+        yield warning(
+            topics.color,
+            f"is called rectified, but rectified is false: the distortion {model} of CameraInfo is "
+            "taken off a second time",
+            "Set rectified: true, or remap to the raw image and its camera_info.",
+        )
 
 
 def _compare_cameras(info: object, depth_info: object, topics: Topics) -> Finding:

@@ -40,9 +40,10 @@ _TYPE_NAMES = {
 
 
 class Listener:
-    """One subscription: what came, and the newest messages of it."""
+    """One subscription: what came, and the newest messages of it. ``needed`` by the node."""
 
-    def __init__(self, node: Node, topic: str, kind: Any) -> None:
+    def __init__(self, node: Node, topic: str, kind: Any, needed: bool) -> None:
+        self.needed = needed
         self.stream = Stream(topic, _TYPE_NAMES[kind])
         self._node, self._kind = node, kind
         self._newest: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
@@ -114,6 +115,15 @@ class Probe(Node):  # type: ignore[misc]
         for listener in self.listeners.values():
             listener.stream.seconds += seconds
 
+    def wait_for_publishers(self, limit_s: float) -> None:
+        """Until the network has told of a publisher for each topic, at most so long."""
+        deadline_s = time.monotonic() + limit_s
+        topics = [listener.stream.topic for listener in self.listeners.values() if listener.needed]
+        while time.monotonic() < deadline_s and self.context.ok():
+            if all(self.count_publishers(topic) for topic in topics):
+                return
+            self._executor.spin_once(timeout_sec=0.05)
+
     def subscribe(self, topics: Topics, compressed: bool) -> None:
         """Begin with the camera's topics, and the CameraInfo beside the depth image."""
         color_type = CompressedImage if compressed else Image
@@ -122,7 +132,7 @@ class Probe(Node):  # type: ignore[misc]
             wanted["depth"] = (topics.depth, Image)
             wanted["depth_info"] = (f"{topics.depth.rpartition('/')[0]}/camera_info", CameraInfo)
         for role, (topic, kind) in wanted.items():
-            self.listeners[role] = Listener(self, topic, kind)
+            self.listeners[role] = Listener(self, topic, kind, role != "depth_info")
 
     def describe_graph(self, node: str | None, overrides: Mapping[str, Any]) -> None:
         """Fill in publishers, QoS that does not fit, and other topics of the same type.

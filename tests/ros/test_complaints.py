@@ -79,6 +79,7 @@ class Clinic:
             out, err = process.communicate(timeout=60)
         finally:
             process.kill()
+        print(out)  # pytest -rP shows it: docs/troubleshooting.md quotes it
         assert path.exists(), err
         report = Report(process.returncode, json.loads(path.read_text()))
         assert len(out.splitlines()) == len(report.findings), "one line a finding"
@@ -168,6 +169,16 @@ def test_wrong_units_and_uncalibrated(bench, clinic):
     report.one("error", "depth/image_raw", "the median depth is 0.002 m", "depth unit")
 
 
+def test_a_distortion_that_is_not_used(bench, clinic, tmp_path):
+    """Complaint: distortion ignored, here by a parameter that does not fit the topic."""
+    params = tmp_path / "pose.yaml"
+    params.write_text(yaml.safe_dump({"/**": {"ros__parameters": {"rectified": True}}}))
+    P = np.hstack([K, np.zeros((3, 1))]).ravel()
+    curved = damage(p=P, distortion_model="plumb_bob", d=list(LENS.coefficients))
+    report = clinic.look_at(bench, "--params", str(params), seconds=1, info=curved)
+    report.one("warning", "color/image_raw", "plumb_bob of CameraInfo is not used", "rectified: f")
+
+
 def test_nobody_publishes_or_several_do_or_another_type(bench, clinic):
     """Complaint: nothing comes out and nothing says why."""
     bench.destroy_camera("depth", "compressed")
@@ -181,7 +192,7 @@ def test_nobody_publishes_or_several_do_or_another_type(bench, clinic):
     assert other is not None and second is not None
     report = clinic.examine(
         "--only", "camera", "--seconds", "0.5", "--color-topic", "/nobody/color",
-        stream=lambda done: bench.stream(done, "the doctor's end"),
+        stream=lambda done: bench.stream(done, "the doctor's end", depth=None),
     )  # fmt: skip
     found = report.one("error", "/nobody/color", "nobody publishes", "Start the camera or remap")
     assert f"{bench.namespace}/color/image_raw" in found["remedy"], "what there is instead"
@@ -199,8 +210,6 @@ def test_qos_that_does_not_fit(bench, clinic, tmp_path):
     assert report.status == 2
     found = report.one("error", "color/image_raw", "is incompatible in RELIABILITY", override)
     assert f"{bench.namespace}/bench's" in found["evidence"], "who publishes"
-    report = clinic.look_at(bench, seconds=1)
-    assert not [f for f in report.findings if "incompatible" in f["evidence"]]
 
 
 def test_large_images_lost_on_their_way(bench, clinic):
@@ -253,9 +262,9 @@ class Theatre:
         self.bench.use_world(world)
         write_world(self._file, world, delay_s, self._rgbd)
 
-    def poses_of(self, stamps, count, **changes):
-        """(name, 4x4) of all poses of one frame."""
-        stamp_ns = next(stamps)
+    def poses_of(self, count, stamps=None, **changes):
+        """(name, 4x4) of all poses of one frame, of this moment if no stamps are given."""
+        stamp_ns = next(stamps) if stamps else time.time_ns()
         found = []
 
         def complete():
@@ -269,10 +278,6 @@ class Theatre:
         self.bench.publish(stamp_ns, **changes)
         self.bench.wait_for(complete, f"{count} poses of a frame")
         return found
-
-
-def every_50_ms():
-    return iter(range(time.time_ns(), 2**63, 50_000_000))
 
 
 def with_camera(K, distortion=LENS):
@@ -290,8 +295,7 @@ def test_poses_follow_camera_info_and_its_distortion(ros, tmp_path):
     world = World(("wedge", T), distortion=LENS)
     with Theatre(tmp_path, world, rgbd=False, use_depth="'false'") as theatre:
         theatre.bench.stream_until_poses(depth=None, info=with_camera(K))
-        stamps = every_50_ms()
-        [(_, got)] = theatre.poses_of(stamps, 1, depth=None, info=with_camera(K))
+        [(_, got)] = theatre.poses_of(1, depth=None, info=with_camera(K))
         np.testing.assert_allclose(got, T, atol=2e-3)
         # the same image under other intrinsics: another pose, which is seen in the same pixels
         keypoints = LIBRARY["wedge"].keypoints_m
@@ -299,10 +303,10 @@ def test_poses_follow_camera_info_and_its_distortion(ros, tmp_path):
         wide = K * [[0.5, 1, 1], [1, 0.5, 1], [1, 1, 1]]
         flat = Distortion()
         theatre.bench.stream_for(0.3, depth=None, info=with_camera(wide))
-        [(_, other)] = theatre.poses_of(stamps, 1, depth=None, info=with_camera(wide))
+        [(_, other)] = theatre.poses_of(1, depth=None, info=with_camera(wide))
         assert other[2, 3] < 0.6 * T[2, 3], "half the focal length, about half the distance"
         theatre.bench.stream_for(0.3, depth=None, info=with_camera(K, flat))
-        [(_, straight)] = theatre.poses_of(stamps, 1, depth=None, info=with_camera(K, flat))
+        [(_, straight)] = theatre.poses_of(1, depth=None, info=with_camera(K, flat))
         pixels = project(se3.transform(straight, keypoints), K)
         assert np.abs(pixels - seen_px).max() < 1.5
         assert np.linalg.norm(straight[:3, 3] - T[:3, 3]) > 0.004, "the lens counts"
@@ -319,11 +323,11 @@ def test_symmetric_objects_do_not_flip(stage):
     """Complaint: symmetric objects flip between frames. The network only knows one branch."""
     stage.show(World(("brick", pose(0.0, 0.0, 0.7))))
     stage.bench.stream_until_poses()
-    stamps, turns, last = every_50_ms(), [], None
+    stamps, turns, last = iter(range(time.time_ns(), 2**63, 50_000_000)), [], None
     for degrees in range(0, 200, 20):  # through the turn where the network's answer jumps by 180
         R = se3.exp_so3(np.array([2.2, 0.4, 0.3])) @ se3.exp_so3([0, 0, np.radians(degrees)])
         stage.show(World(("brick", se3.make_transform(R, np.array([0.0, 0.0, 0.7])))))
-        [(_, T)] = stage.poses_of(stamps, 1)
+        [(_, T)] = stage.poses_of(1, stamps)
         if last is not None:
             turns.append(np.degrees(se3.rotation_angle_rad(T[:3, :3], last[:3, :3])))
         last = T
