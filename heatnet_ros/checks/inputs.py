@@ -38,7 +38,7 @@ def describe_silence(topic: str, publishers: int, limit_s: float) -> Finding:
     return error(
         topic,
         f"{publishers} publisher(s), but nothing came for {limit_s:g} s",
-        f"Check with `ros2 topic hz`. {LARGE_FRAMES}",
+        f"Check with `python -m heatnet_ros doctor` or `ros2 topic hz`. {LARGE_FRAMES}",
     )
 
 

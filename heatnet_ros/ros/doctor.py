@@ -19,7 +19,7 @@ from heatnet_ros.ros.messages import camera_info_to_intrinsics, image_size_of, i
 from heatnet_ros.ros.probe import Listener, Probe, header_stamp_ns
 
 # the node reports once a second; discovery takes less
-_FIND_NODE_S, _DISCOVER_S, _DISCOVER_LIMIT_S = 2.2, 0.2, 2.0
+_FIND_NODE_S, _LIMIT_S, _DISCOVER_LIMIT_S = 2.2, 6.0, 2.0
 # depth's intrinsics may differ from colour's by rounding
 _SAME_K_PX = 0.5
 
@@ -45,7 +45,8 @@ def examine(request: Request, parameters: ParameterSet) -> Iterator[Finding]:
         probe = Probe(request.use_sim_time)
         # without a name or a camera the node tells the topics
         asks_node = "node" in request.parts or not (request.camera or request.color)
-        probe.listen(_FIND_NODE_S if asks_node else _DISCOVER_S)
+        if asks_node:
+            probe.find_nodes(request.node, _FIND_NODE_S, _LIMIT_S)
         if "camera" in request.parts:
             node = _pick_node(probe, request.node)
             yield from _examine_camera(probe, request, parameters, node)

@@ -115,6 +115,20 @@ class Probe(Node):  # type: ignore[misc]
         for listener in self.listeners.values():
             listener.stream.seconds += seconds
 
+    def find_nodes(self, wanted: str, settle_s: float, limit_s: float) -> None:
+        """Listen until the node that is wanted reports, at most ``limit_s``.
+
+        Where none is named: ``settle_s``, and on while somebody is there who may report.
+        """
+        started_s = time.monotonic()
+        while (passed_s := time.monotonic() - started_s) < limit_s and self.context.ok():
+            if wanted in self.nodes:
+                return
+            reporting = bool(self.nodes) or not self.count_publishers("/diagnostics")
+            if passed_s >= settle_s and reporting and not wanted:
+                return
+            self._executor.spin_once(timeout_sec=0.05)
+
     def wait_for_publishers(self, limit_s: float) -> None:
         """Until the network has told of a publisher for each topic, at most so long."""
         deadline_s = time.monotonic() + limit_s
