@@ -88,7 +88,7 @@ def check_network(role: str, manifest: Manifest, config: PipelineConfig) -> Iter
         engine = load_engine(manifest.onnx_path, wanted, partial(build_check, manifest))
         check = build_check(manifest)
         times_ms = [_time_ms(engine, check) for _ in range(_RUNS + 1)][1:]
-        told = f"{manifest.name} on {engine.description}, {np.median(times_ms):.1f} ms a run"
+        told = f"{manifest.name} on {engine.description}, {np.median(times_ms):.3g} ms a run"
         yield ok(role, told)
         if " CPU " in f"{engine.description} " and has_gpu() and wanted.device != "cpu":
             yield _idle_gpu(role, engine)

@@ -17,6 +17,8 @@ MAX_LATENCY_MS = 500.0
 MAX_DROPS = 0.1
 # colour images without depth partner
 MAX_UNPAIRED = 0.1
+# an object without a pose for so long has left the view
+RECENT_S = 3.0
 _REMEDIES = {
     Reason.TOO_FEW_INLIERS: "Come nearer, light the object better, show more of it; is it the "
     "object that the model was trained for? gate.min_inliers is the limit.",
@@ -118,8 +120,13 @@ def _judge_poses(node: str, values: Mapping[str, str]) -> list[Finding]:
         if key.startswith("rejected."):
             reason = detail.split()[0]
             remedy = _REMEDIES[Reason(reason)] if reason in set(Reason) else ""
+            name = key.removeprefix("rejected.")
+            age_s = _number(values, f"rejected_age_s.{name}") or 0.0
+            if age_s > RECENT_S:
+                found.append(ok(f"{node} {name}", f"no pose {age_s:.0f} s ago: {detail}"))
+                continue
             text = f"seen, but no pose: {detail}"
-            found.append(warning(f"{node} {key.removeprefix('rejected.')}", text, remedy))
+            found.append(warning(f"{node} {name}", text, remedy))
     seen = [k.removeprefix("instances.") for k in values if k.startswith("instances.")]
     if seen:
         text = f"pose of {', '.join(seen)}; {values.get('boxes_followed', '?')} of "

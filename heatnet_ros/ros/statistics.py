@@ -43,7 +43,7 @@ class Statistics:
         self._stamp_ms: deque[float] = deque(maxlen=_WINDOW)
         self._stages_ms: dict[str, float] = {}
         self._instances: dict[str, list[int]] = {}
-        self._rejected: dict[str, str] = {}
+        self._rejected: dict[str, tuple[str, float]] = {}  # reason, when
         self._last: dict[str, str] = {}  # of the latest frame
 
     def count(self, what: str, number: int = 1) -> None:
@@ -77,7 +77,8 @@ class Statistics:
             }
             for rejection in result.rejected:
                 self._reasons[str(rejection.reason)] += 1
-                self._rejected[rejection.object_id] = f"{rejection.reason} {rejection.detail}"
+                text = f"{rejection.reason} {rejection.detail}"
+                self._rejected[rejection.object_id] = (text, self._clock())
             for name in instances:
                 self._rejected.pop(name, None)
 
@@ -106,8 +107,9 @@ class Statistics:
             out |= self._last
             for name, numbers in self._instances.items():
                 out[f"instances.{name}"] = ", ".join(map(str, sorted(numbers)))
-            for name, reason in self._rejected.items():
-                out[f"rejected.{name}"] = reason
+            for name, (text, when_s) in self._rejected.items():
+                out[f"rejected.{name}"] = text
+                out[f"rejected_age_s.{name}"] = f"{self._clock() - when_s:.0f}"
             for reason, number in self._reasons.items():
                 out[f"rejections.{reason}"] = str(number)
         return out

@@ -32,5 +32,9 @@ def test_node_without_a_camera_sleeps(ros, tmp_path):
         before_s, started_s = cpu_s(child._process.pid), time.monotonic()
         time.sleep(WINDOW_S)
         used = (cpu_s(child._process.pid) - before_s) / (time.monotonic() - started_s)
+        print(f"idle: {used:.2%} of one core")
         assert used <= 0.02, f"{used:.1%} of one core"
-        assert "nobody publishes" in log.read_text(), "it says why it is idle"
+        deadline = time.monotonic() + 20
+        while "nobody publishes" not in log.read_text():
+            assert time.monotonic() < deadline, "it does not say why it is idle"
+            time.sleep(0.1)

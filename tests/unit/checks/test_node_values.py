@@ -34,6 +34,12 @@ def test_every_reason_for_no_pose_has_a_remedy(reason):
     assert found.what == "/pose_node cup" and "3 of 8" in found.evidence and found.remedy
 
 
+def test_an_object_that_left_the_view_is_no_fault():
+    gone = {"rejected.cup": "score_low 0.2", "rejected_age_s.cup": "40"}
+    assert not judge(**gone)
+    assert any("40 s ago: score_low" in f.text for f in check_node("/pose_node", GOOD | gone))
+
+
 def test_no_object_found():
     [found] = judge(**{"instances.mug": None})
     assert "none of its objects is detected" in found.evidence
