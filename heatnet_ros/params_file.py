@@ -17,26 +17,16 @@ _SECTIONS = ("/**", "/**/pose_node", "pose_node", "/pose_node")
 _ROS_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides")
 
 
-@dataclasses.dataclass(frozen=True)
-class ParameterSet:
-    """A whole parameter file; ``ros`` are rclpy's own, by name (``qos_overrides./topic...``)."""
-
-    node: NodeConfig
-    pipeline: PipelineConfig
-    ros: dict[str, Any]
-
-
 def load_params(path: Path) -> PipelineConfig:
-    """Read a ROS parameter file (``/**: ros__parameters: ...``).
+    """The pipeline's part of a parameter file, see ``load_all_params``."""
+    return load_all_params(path)[1]
 
-    Options of the node alone (``NodeConfig``) are checked and left out, as are rclpy's own.
+
+def load_all_params(path: Path) -> tuple[NodeConfig, PipelineConfig]:
+    """Read a ROS parameter file (``/**: ros__parameters: ...``); rclpy's own options are left out.
+
     Raises ConfigError on any other unknown key, a wrong type or a value out of range.
     """
-    return load_node_params(path).pipeline
-
-
-def load_node_params(path: Path) -> ParameterSet:
-    """Read all of a ROS parameter file. Raises as ``load_params`` does."""
     content = load_yaml(path, "Parameter file")
     values: dict[str, Any] = {}
     sections = [name for name in _SECTIONS if name in content]
@@ -54,17 +44,15 @@ def load_node_params(path: Path) -> ParameterSet:
                 f"Parameter file {path}, section '{name}': expected a mapping 'ros__parameters'."
             )
         values |= _flatten(parameters)
-    own = {name for name in values if name.split(".")[0] in _ROS_PARAMETERS}
-    ros = {name: values.pop(name) for name in own}
+    values = {
+        name: value for name, value in values.items() if name.split(".")[0] not in _ROS_PARAMETERS
+    }
     node_names = {field.name for field in dataclasses.fields(NodeConfig)}
     node_values = {name: values.pop(name) for name in list(values) if name in node_names}
     if isinstance(node_values.get("use_depth"), bool):  # `use_depth: true` is a bool to YAML
         node_values["use_depth"] = str(node_values["use_depth"]).lower()
-    return ParameterSet(
-        build_config(NodeConfig, node_values, str(path)),
-        build_config(PipelineConfig, _nest(values, path), str(path)),
-        ros,
-    )
+    node = build_config(NodeConfig, node_values, str(path))
+    return node, build_config(PipelineConfig, _nest(values, path), str(path))
 
 
 def _flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -89,3 +77,12 @@ def _nest(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
                 raise ConfigError(f"'{group}' in {path} is given both as a value and as a group.")
         level[leaf] = value
     return nested
+
+
+def load_qos_overrides(path: Path) -> dict[str, Any]:
+    """The parameters ``qos_overrides.<topic>.subscription.<policy>`` of a parameter file."""
+    content = load_yaml(path, "Parameter file")
+    values: dict[str, Any] = {}
+    for name in _SECTIONS:
+        values |= _flatten(content.get(name, {}).get("ros__parameters", {}))
+    return {key: value for key, value in values.items() if key.startswith("qos_overrides.")}

@@ -7,9 +7,11 @@ than fp32 and samples were recorded, compared with ONNX Runtime in fp32.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,17 +23,28 @@ from heatnet_ros.errors import EngineError, HeatnetError
 from heatnet_ros.estimators.agreement import build_check
 from heatnet_ros.manifest import Manifest, check_objects, load_manifest
 from heatnet_ros.objects import ObjectLibrary, load_objects
-from heatnet_ros.params_file import ParameterSet, load_node_params
+from heatnet_ros.params_file import load_all_params, load_qos_overrides
 from heatnet_ros.resources import find_resource
+from heatnet_ros.ros.node_config import NodeConfig
 
 _RUNS = 5
+
+
+@dataclass(frozen=True)
+class ParameterSet:
+    """A whole parameter file; ``qos`` are its ``qos_overrides...``."""
+
+    node: NodeConfig
+    pipeline: PipelineConfig
+    qos: Mapping[str, Any]
 
 
 def check_parameters(params: str) -> tuple[ParameterSet | None, Finding]:
     """Read the parameter file; None where it cannot be."""
     try:
         path = find_resource(params, "Parameter file")
-        return load_node_params(path), ok("parameters", f"{path} is read without an unknown key")
+        parameters = ParameterSet(*load_all_params(path), load_qos_overrides(path))
+        return parameters, ok("parameters", f"{path} is read without an unknown key")
     except HeatnetError as fault:
         return None, from_error(fault, "parameters")
 

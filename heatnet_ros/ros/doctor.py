@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import rclpy
+from sensor_msgs.msg import Image
 
 from heatnet_ros.checks import streams
 from heatnet_ros.checks.depth import check_depth
+from heatnet_ros.checks.files import ParameterSet
 from heatnet_ros.checks.finding import Finding, Level, error, from_error, ok, warning
 from heatnet_ros.checks.node_values import check_node
 from heatnet_ros.errors import DataError
-from heatnet_ros.params_file import ParameterSet
 from heatnet_ros.ros.cameras import CAMERAS
 from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
 from heatnet_ros.ros.messages import camera_info_to_intrinsics, image_size_of, image_to_depth_m
@@ -68,10 +69,10 @@ def _examine_camera(
 ) -> Iterator[Finding]:
     topics, rectified, source = _choose_topics(probe, request, parameters, node)
     yield ok("topics", f"{', '.join(topics.by_stream.values())} ({source})")
-    probe.subscribe(topics, topics.color.endswith("/compressed"))
+    probe.subscribe(topics)
     probe.wait_for_publishers(_DISCOVER_LIMIT_S)
     probe.listen(request.seconds)
-    probe.describe_graph(node, parameters.ros)
+    probe.describe_graph(node, parameters.qos)
     listeners = probe.listeners
     color, info, depth = (listeners.get(role) for role in ("color", "info", "depth"))
     assert color is not None and info is not None  # subscribe has made them
@@ -137,24 +138,35 @@ def _judge_images(
     if info is not None:
         yield _describe_calibration(info, topics, rectified)
         yield from _check_rectified(info, topics, rectified)
-    if info is not None and color is not None:
-        try:
-            frame = build_frame(ImageSet(color, None, info, 0.0), topics, rectified)
-            height, width = frame.size_hw
-            encoding = getattr(color, "encoding", "") or getattr(color, "format", "")
-            yield ok(topics.color, f"{width}x{height} {encoding} in frame '{frame.frame_id}'")
-            if depth is not None:
-                build_frame(ImageSet(color, depth, info, 0.0), topics, rectified)
-                text = f"aligned to colour: {width}x{height}, frame '{frame.frame_id}'"
-                yield ok(str(topics.depth), text)
-        except DataError as fault:
-            yield from_error(fault)
-    if depth is not None:
+    if info is None or color is None:
+        return
+    try:
+        frame = build_frame(ImageSet(color, None, info, 0.0), topics, rectified)
+        height, width = frame.size_hw
+        yield ok(
+            topics.color, f"{width}x{height} {_encoding_of(color)} in frame '{frame.frame_id}'"
+        )
+        if depth is not None:
+            frame = build_frame(ImageSet(color, depth, info, 0.0), topics, rectified)
+    except DataError as fault:
+        yield from_error(fault)
+    else:
+        if frame.depth_m is not None:
+            text = f"aligned to colour: {width}x{height}, frame '{frame.frame_id}'"
+            yield ok(str(topics.depth), text)
+            yield from check_depth(str(topics.depth), _encoding_of(depth), frame.depth_m)
+        return
+    if isinstance(depth, Image):  # what else is wrong with it
         try:
             depth_m = image_to_depth_m(depth, str(topics.depth))
-            yield from check_depth(str(topics.depth), depth.encoding, depth_m)  # type: ignore[attr-defined]
+            yield from check_depth(str(topics.depth), depth.encoding, depth_m)
         except DataError as fault:
             yield from_error(fault)
+
+
+def _encoding_of(image: object) -> str:
+    """Encoding of an Image, format of a CompressedImage."""
+    return str(getattr(image, "encoding", "") or getattr(image, "format", ""))
 
 
 def _describe_calibration(info: object, topics: Topics, rectified: bool) -> Finding:

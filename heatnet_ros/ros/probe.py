@@ -138,13 +138,16 @@ class Probe(Node):  # type: ignore[misc]
                 return
             self._executor.spin_once(timeout_sec=0.05)
 
-    def subscribe(self, topics: Topics, compressed: bool) -> None:
+    def subscribe(self, topics: Topics) -> None:
         """Begin with the camera's topics, and the CameraInfo beside the depth image."""
-        color_type = CompressedImage if compressed else Image
-        wanted = {"color": (topics.color, color_type), "info": (topics.camera_info, CameraInfo)}
+        wanted = {
+            "color": (topics.color, _type_of(topics.color)),
+            "info": (topics.camera_info, CameraInfo),
+        }
         if topics.depth is not None:
-            wanted["depth"] = (topics.depth, Image)
-            wanted["depth_info"] = (f"{topics.depth.rpartition('/')[0]}/camera_info", CameraInfo)
+            wanted["depth"] = (topics.depth, _type_of(topics.depth))
+            raw = topics.depth.removesuffix("/compressedDepth")
+            wanted["depth_info"] = (f"{raw.rpartition('/')[0]}/camera_info", CameraInfo)
         for role, (topic, kind) in wanted.items():
             self.listeners[role] = Listener(self, topic, kind, role != "depth_info")
 
@@ -196,6 +199,11 @@ class Probe(Node):  # type: ignore[misc]
             self._values.setdefault(name, {})[part] = values
             is_error = status.level == b"\2"
             self.problems.setdefault(name, {})[part] = status.message if is_error else ""
+
+
+def _type_of(topic: str) -> Any:
+    """As image_transport names its topics."""
+    return CompressedImage if topic.endswith(("/compressed", "/compressedDepth")) else Image
 
 
 def find_misfit(offered: QoSProfile, asked: QoSProfile) -> str:
