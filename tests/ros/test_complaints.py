@@ -417,6 +417,33 @@ def test_doctor_finds_the_running_nodes_topics(stage, clinic):
     assert report.is_well(), report.findings
 
 
+def test_diagnostics_measure_the_input_and_warn_where_it_is_poor(stage):
+    """What the doctor measures the node publishes; poor depth is WARN, not silence."""
+    bench = stage.bench
+    stage.show(World(("wedge", pose(-0.15, 0.0, 0.8))))
+    bench.stream_until_poses()
+    bench.stream(lambda: bench.values().get("unpaired_rate") == "0.000", "enough pairs")
+    values = bench.values()
+    assert values["sync_offset_ms"] == "0.00" and values["depth_valid"] == "1.00"
+    assert values["boxes"] == "1" and values["boxes_followed"] in "01"
+    assert 0 <= float(values["drop_rate"]) < 1 and float(values["camera_hz"]) > 1
+    assert values["topic.depth"] == f"{bench.namespace}/depth/image_raw"
+    assert float(values["stage_estimate_ms"]) > 0
+
+    def sparse(message):
+        depth_mm = np.zeros((480, 640), np.uint16)
+        depth_mm[:, :64] = 800
+        return array_to_image(depth_mm, "16UC1")
+
+    def level():
+        return bench.diagnostics["input"].level
+
+    bench.stream(lambda: level() == b"\1", "a warning", depth=sparse)
+    message = bench.diagnostics["input"].message
+    assert "depth/image_raw: only 10% of the depth pixels are valid" in message
+    bench.stream(lambda: level() == b"\0", "the warning is over")
+
+
 def write_params(folder, **changes):
     """Object and model files, and a parameter file for them."""
     parameters = write_files(folder / "set") | changes
