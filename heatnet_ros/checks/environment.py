@@ -43,9 +43,12 @@ def check_environment(backends: bool = True) -> list[Finding]:
 
 def _check_doubles() -> Iterator[Finding]:
     for names, module in ((_OPENCV, "cv2"), (_ONNXRUNTIME, "onnxruntime")):
-        found = [f"{name} {version}" for name in names if (version := _version(name))]
-        if len(found) > 1:
-            plain = " ".join(name.split()[0] for name in found)
+        versions = {name: version for name in names if (version := _version(name))}
+        # OpenCVs of one version bring the same files; onnxruntime-gpu's are others
+        alike = module == "cv2" and len(set(versions.values())) == 1
+        if len(versions) > 1 and not alike:
+            found = [f"{name} {version}" for name, version in versions.items()]
+            plain = " ".join(versions)
             keep = "opencv-python-headless" if module == "cv2" else "the one you want"
             yield warning(
                 module,

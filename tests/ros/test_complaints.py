@@ -483,10 +483,10 @@ def test_a_gpu_that_is_not_there_is_an_error(clinic, tmp_path):
 def test_packages_that_fight(clinic, tmp_path):
     """Complaint: pip against NumPy 2. What ROS compiled for NumPy 1, and two OpenCVs."""
     (tmp_path / "cv_bridge.py").write_text("raise AttributeError('_ARRAY_API not found')\n")
-    for name in ("opencv_python", "opencv_python_headless"):
-        info = tmp_path / f"{name}-4.10.0.dist-info"
+    for name, version in (("opencv_python", "5.0.0"), ("opencv_python_headless", "4.10.0")):
+        info = tmp_path / f"{name}-{version}.dist-info"
         info.mkdir()
-        text = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 4.10.0\n"
+        text = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n"
         (info / "METADATA").write_text(text)
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
     params = write_params(tmp_path)
@@ -495,7 +495,7 @@ def test_packages_that_fight(clinic, tmp_path):
     )
     assert report.status == 1, report.findings
     report.one("warning", "cv_bridge", "_ARRAY_API not found", "pip install 'numpy<2'")
-    report.one("warning", "cv2", "opencv-python 4.10.0 and opencv-python-headless", "uninstall")
+    report.one("warning", "cv2", "opencv-python 5.0.0 and opencv-python-headless 4.10.0", "uninst")
 
 
 def test_own_cad_in_the_wrong_unit_gets_a_clue(tmp_path):
