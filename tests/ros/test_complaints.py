@@ -5,8 +5,6 @@ docs/troubleshooting.md lists the complaints; those that another file reproduces
 """
 
 import dataclasses
-import itertools
-import json
 import os
 import subprocess
 import sys
@@ -17,7 +15,8 @@ import numpy as np
 import pytest
 import rclpy
 import yaml
-from bench import Bench, to_stamp
+from bench import to_stamp
+from clinic import Clinic
 from fakes import LIBRARY, MESHES, K, World, pose
 from model_files import write_files
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -25,86 +24,17 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from std_msgs.msg import Header
 from test_bad_input import CAMERA_WITHOUT_PROFILE, damage, filled, other_frame, resized
 from test_configuration import millimetre_mesh
-from test_pose_node import matrix
-from world_node import write_world
+from theatre import Theatre
 
 from heatnet_ros.engines import has_gpu
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.camera import project
 from heatnet_ros.mesh import write_ply
-from heatnet_ros.ros.child import Child
 from heatnet_ros.ros.messages import array_to_image, stamp_to_ns
 from heatnet_ros.types import Distortion
 
 ROOT = Path(__file__).parents[2]
-PATHS = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "ros")])
 LENS = Distortion("plumb_bob", (0.12, -0.25, 0.001, -0.002, 0.0))
-
-
-class Report:
-    """Exit status and findings of a doctor's run."""
-
-    def __init__(self, status, content):
-        self.status, self.findings = status, content["findings"]
-
-    def one(self, level, what, evidence, remedy):
-        """The single finding of that level whose evidence holds the text; its remedy holds more."""
-        found = [
-            f for f in self.findings if f["level"] == level and f["what"].endswith(what)
-            and evidence in f["evidence"]
-        ]  # fmt: skip
-        assert len(found) == 1, (level, what, evidence, self.findings)
-        assert remedy in found[0]["remedy"], found
-        return found[0]
-
-    def faults(self):
-        """Warnings and errors but those of this machine: a busy one leaves gaps between frames."""
-        found = [f for f in self.findings if f["level"] != "ok"]
-        return [f for f in found if "missing between the stamps" not in f["evidence"]]
-
-    def is_well(self):
-        return self.status < 2 and not self.faults()
-
-
-class Clinic:
-    """Runs the doctor as a process while a camera publishes."""
-
-    def __init__(self, folder):
-        self._folder, self._numbers = folder, itertools.count()
-
-    def examine(self, *options, stream=lambda done: None, environment=None):
-        """``stream(done)`` publishes until ``done()``, which the doctor's end makes true."""
-        path = self._folder / f"doctor_{next(self._numbers)}.json"
-        command = [sys.executable, "-m", "heatnet_ros", "doctor", *options, "--json", str(path)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {})
-        process = subprocess.Popen(
-            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        try:
-            stream(lambda: process.poll() is not None)
-            out, err = process.communicate(timeout=60)
-        finally:
-            process.kill()
-        print(out)  # pytest -rP shows it: docs/troubleshooting.md quotes it
-        assert path.exists(), err
-        report = Report(process.returncode, json.loads(path.read_text()))
-        assert len(out.splitlines()) == len(report.findings), "one line a finding"
-        return report
-
-    def look_at(self, bench, *options, seconds=1.5, rate_hz=15, **changes):
-        """The camera of a bench, which publishes ``changes`` all the while."""
-        base = bench.namespace
-        topics = [
-            *("--color-topic", f"{base}/color/image_raw"),
-            *("--camera-info-topic", f"{base}/color/camera_info"),
-            *("--depth-topic", f"{base}/depth/image_raw"),
-        ]
-
-        def stream(done):
-            bench.stream(done, "the doctor's end", 60, rate_hz, **changes)
-
-        only = () if "--only" in options else ("--only", "camera")
-        return self.examine(*only, "--seconds", str(seconds), *topics, *options, stream=stream)
 
 
 @pytest.fixture(scope="module")
@@ -236,58 +166,6 @@ def test_large_images_lost_on_their_way(bench, clinic):
         camera.wait()
     found = report.one("error", "color/image_raw", "messages were lost", "fastdds_large_frames")
     assert report.status == 2 and "FASTRTPS_DEFAULT_PROFILES_FILE" in found["remedy"]
-
-
-class Theatre:
-    """A camera here, and the node in another process, which knows what the camera shows."""
-
-    def __init__(self, folder, world, rgbd=True, **parameters):
-        self.bench, self._folder, self._rgbd = Bench(), folder, rgbd
-        self._file = folder / "world.json"
-        self.show(world)
-        arguments = ["-r", f"__ns:={self.bench.namespace}"]
-        for name, value in parameters.items():
-            arguments += ["-p", f"{name.replace('__', '.')}:={value}"]
-        environment = os.environ | {"PYTHONPATH": PATHS, "WORLD_FILE": str(self._file)}
-        self._child = Child("node", "world_node", arguments, folder / "node.log", environment)
-
-    def __enter__(self):
-        self._child.__enter__()
-        bench = self.bench
-        topics = ["color", "info", "depth"] if self._rgbd else ["color", "info"]
-        bench.wait_for(
-            lambda: all(bench._publishers[t].get_subscription_count() for t in topics),
-            "the node subscribes",
-        )
-        bench.wait_for(lambda: bench._own.node.count_publishers("pose_node/markers"), "outputs")
-        return self
-
-    def __exit__(self, *_):
-        self._child.__exit__()
-        self.bench.stop()
-
-    def show(self, world, delay_s=0.0):
-        """What the camera sees and the networks know, from now on."""
-        self.world = world
-        self.bench.use_world(world)
-        write_world(self._file, world, delay_s, self._rgbd)
-
-    def poses_of(self, count, stamps=None, **changes):
-        """(name, 4x4) of all poses of one frame, of this moment if no stamps are given."""
-        stamp_ns = next(stamps) if stamps else time.time_ns()
-        found = []
-
-        def complete():
-            found[:] = [
-                (name, matrix(message.pose))
-                for name, message in list(self.bench.poses)
-                if stamp_to_ns(message.header.stamp) == stamp_ns
-            ]
-            return len(found) == count
-
-        self.bench.publish(stamp_ns, **changes)
-        self.bench.wait_for(complete, f"{count} poses of a frame")
-        return found
 
 
 def with_camera(K, distortion=LENS):
