@@ -58,6 +58,10 @@ COMMANDS = {
         "heatnet_ros.evaluate_command",
         "measure the node's pipeline on a data set: ADD(-S), 2D projection, BOP's metrics, mAP",
     ),
+    "doctor": Command(
+        "heatnet_ros.doctor_command",
+        "say why no poses come: files, engines, camera topics, the running node",
+    ),
     "bench": Command(
         "heatnet_ros.bench_command",
         "measure speed: stages and end to end, every engine, beside a plain baseline",
@@ -80,6 +84,7 @@ examples:
   python -m heatnet_ros demo --seconds 20
   python -m heatnet_ros predict photo.png --depth depth.png --camera 615,615,320,240 \\
       --params config/pose_demo.yaml
+  python -m heatnet_ros doctor --params config/pose_demo.yaml --camera realsense
   python -m heatnet_ros onboard bracket.ply housing.stl --name parts --budget 60m \\
       --accept-symmetries
   ros2 launch heatnet_ros pose.launch.py params_file:=config/pose_parts.yaml   (with ROS 2)
@@ -140,7 +145,10 @@ def build_parser(selected: str | None) -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 good, 1 failed, 2 wrong usage."""
+    """Run a command and return its exit status: 0 good, 1 failed, 2 wrong usage.
+
+    ``doctor`` returns the worst of its findings: 0 ok, 1 warnings, 2 errors.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     selected = next((word for word in arguments if word in COMMANDS), None)
     parser = build_parser(selected)

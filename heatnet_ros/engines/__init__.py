@@ -115,10 +115,10 @@ def choose_backend(config: EngineConfig) -> tuple[str, str]:
     if config.backend != "auto":
         require_installed(config.backend)
         return config.backend, _choose_device(config)
-    if config.device != "cpu" and _has_gpu():
-        if _is_installed("tensorrt") and _is_installed("pycuda"):
+    if config.device != "cpu" and has_gpu():
+        if is_installed("tensorrt") and is_installed("pycuda"):
             return "tensorrt", "cuda"
-        if _is_installed("onnxruntime") and _onnxruntime_has_cuda():
+        if is_installed("onnxruntime") and _onnxruntime_has_cuda():
             return "onnxruntime", "cuda"
     if config.device == "cuda":
         raise EngineError(
@@ -128,7 +128,7 @@ def choose_backend(config: EngineConfig) -> tuple[str, str]:
             "onnxruntime), or set engine.device to auto or cpu."
         )
     for backend in ("openvino", "onnxruntime"):
-        if _is_installed(backend):
+        if is_installed(backend):
             return backend, "cpu"
     raise EngineError(
         "Inference backend 'auto' is not installed; expected the Python package openvino or "
@@ -139,16 +139,16 @@ def choose_backend(config: EngineConfig) -> tuple[str, str]:
 def list_engines() -> list[tuple[str, str]]:
     """Backend and precision of everything that can run here, the fastest expected first."""
     found = []
-    if _has_gpu():
-        if _is_installed("tensorrt") and _is_installed("pycuda"):
+    if has_gpu():
+        if is_installed("tensorrt") and is_installed("pycuda"):
             found += [("tensorrt", "fp16"), ("tensorrt", "fp32")]
-        if _is_installed("onnxruntime") and _onnxruntime_has_cuda():
+        if is_installed("onnxruntime") and _onnxruntime_has_cuda():
             return [*found, ("onnxruntime", "fp32")]
-    if _is_installed("openvino"):
+    if is_installed("openvino"):
         from heatnet_ros.engines.openvino import list_precisions
 
         found += [("openvino", precision) for precision in list_precisions()]
-    if _is_installed("onnxruntime"):
+    if is_installed("onnxruntime"):
         found.append(("onnxruntime", "fp32"))
     return found
 
@@ -162,7 +162,7 @@ def _choose_device(config: EngineConfig) -> str:
             f"engine.device asks for {device}, {backend} runs here on {home} only. Set "
             "engine.device or engine.backend to auto."
         )
-    if backend == "tensorrt" and not _has_gpu():
+    if backend == "tensorrt" and not has_gpu():
         raise EngineError(
             f"engine.backend asks for tensorrt; expected an NVIDIA GPU with its driver, got "
             f"{_tell_gpu()}. Install the driver or set engine.backend to auto."
@@ -170,14 +170,14 @@ def _choose_device(config: EngineConfig) -> str:
     if home is not None:
         return home
     if device == "auto":
-        return "cuda" if _has_gpu() and _onnxruntime_has_cuda() else "cpu"
+        return "cuda" if has_gpu() and _onnxruntime_has_cuda() else "cpu"
     return device
 
 
 def require_installed(backend: str) -> None:
     """Raise EngineError unless the Python packages of a backend are installed."""
     packages = [backend, "pycuda"] if backend == "tensorrt" else [backend]
-    missing = [name for name in packages if not _is_installed(name)]
+    missing = [name for name in packages if not is_installed(name)]
     if missing:
         raise EngineError(
             f"Inference backend '{backend}' is not installed; expected the Python package "
@@ -186,7 +186,8 @@ def require_installed(backend: str) -> None:
         )
 
 
-def _is_installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Whether a Python package can be imported, without doing so."""
     return importlib.util.find_spec(package) is not None
 
 
@@ -196,7 +197,7 @@ def _onnxruntime_has_cuda() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
     """Whether NVIDIA's driver is there and sees a GPU; a container or WSL may have no /dev node."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -209,4 +210,4 @@ def _has_gpu() -> bool:
 
 
 def _tell_gpu() -> str:
-    return "a GPU without those packages" if _has_gpu() else "no GPU that the driver sees"
+    return "a GPU without those packages" if has_gpu() else "no GPU that the driver sees"

@@ -31,6 +31,12 @@ class Topics:
     camera_info: str
     depth: str | None
 
+    @property
+    def by_stream(self) -> dict[str, str]:
+        """Stream -> topic, of those that are used."""
+        streams = {"color": self.color, "camera_info": self.camera_info, "depth": self.depth}
+        return {stream: topic for stream, topic in streams.items() if topic is not None}
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:

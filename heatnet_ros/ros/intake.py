@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from heatnet_ros.checks import inputs
+from heatnet_ros.checks.timeline import Timeline, measure_offsets
 from heatnet_ros.ros.frames import ImageSet, Topics
 from heatnet_ros.ros.mailbox import Mailbox
 from heatnet_ros.ros.messages import stamp_to_ns
@@ -21,15 +23,8 @@ from heatnet_ros.ros.sync import ApproximateTimeSynchronizer, SimpleFilter
 # A stamp this much older than the newest means that the clock was set back (a bag that starts
 # again, a simulation that is reset); a smaller step is a message overtaken on its way.
 _CLOCK_RESET_NS = 500_000_000
-# more than this share lost on the way is no accident
-_MAX_LOST = 0.1
 # colour images after which the camera's period is known
 _PERIODS = 20
-_LARGE_FRAMES = (
-    "Images larger than the sender's shared memory (Fast DDS: 0.5 MB) get lost: start the camera "
-    "with FASTRTPS_DEFAULT_PROFILES_FILE (Fast DDS 3: FASTDDS_DEFAULT_PROFILES_FILE) set to "
-    "heatnet_ros' config/fastdds_large_frames.xml."
-)
 
 
 class Intake:
@@ -56,7 +51,7 @@ class Intake:
         self._newest_ns: dict[str, int] = {}
         self._seen_s = dict.fromkeys(("color", "depth", "info", "set"), clock())
         self._unpaired_ns: deque[int] = deque()  # colour images that await their partner
-        self._periods_ns: deque[int] = deque(maxlen=_PERIODS)
+        self._color_times, self._depth_times = Timeline(), Timeline()
         self._backwards: str | None = None  # since the last check
         self._arrived, self._lost = Counter[str](), Counter[str]()  # since the last check
         self._incompatible: dict[str, tuple[float, str]] = {}
@@ -82,11 +77,9 @@ class Intake:
         self._seen_s["color"] = self._clock()
         self._arrived[self._topics.color] += 1
         self._statistics.count("received")
-        before_ns = self._newest_ns.get("color")
         if self._is_in_order("color", self._topics.color, message):
             stamp_ns = self._newest_ns["color"]
-            if before_ns is not None and stamp_ns > before_ns:
-                self._periods_ns.append(stamp_ns - before_ns)
+            self._color_times.add(stamp_ns, self._seen_s["color"])
             self._unpaired_ns.append(stamp_ns)
             self._color.signalMessage(message)
 
@@ -96,15 +89,12 @@ class Intake:
         self._arrived[str(self._topics.depth)] += 1
         self._statistics.count("received_depth")
         if self._is_in_order("depth", str(self._topics.depth), message):
+            self._depth_times.add(self._newest_ns["depth"], self._seen_s["depth"])
             self._depth.signalMessage(message)
 
     def on_incompatible_qos(self, stream: str, topic: str, policy: str) -> None:
         """A publisher of ``stream`` (color, depth, info) offers less than this node asks for."""
-        message = (
-            f"{topic}: a publisher's QoS is incompatible in {policy}, nothing from it arrives. Set "
-            f"the parameter 'qos_overrides.{topic}.subscription.{policy.lower()}' to what it "
-            "offers (reliability: best_effort and durability: volatile match every publisher)."
-        )
+        message = inputs.describe_incompatible_qos(topic, policy).text
         self._incompatible[stream] = (self._clock(), message)
         self._problems.report(Source.QOS, message)
 
@@ -126,6 +116,8 @@ class Intake:
         if stamp_ns < newest_ns - _CLOCK_RESET_NS:
             # message_filters forgets by stamp and would throw all new messages away for ever
             self._newest_ns.clear()
+            self._color_times.clear()
+            self._depth_times.clear()
             self._start_pairing()
             self._statistics.count("clock_resets")
             self._statistics.count("sync_losses", len(self._unpaired_ns))
@@ -168,7 +160,7 @@ class Intake:
         silent_s = {name: now - seen for name, seen in self._seen_s.items()}
         limit, topics = self.config.input_timeout_s, self._topics
         losses = self._describe_losses()
-        self._set(Source.LOSS, bool(losses), lambda: f"{losses} {_LARGE_FRAMES}")
+        self._set(Source.LOSS, bool(losses), lambda: losses)
         for stream, (since_s, _) in list(self._incompatible.items()):
             if self._seen_s[stream] > since_s:
                 del self._incompatible[stream]  # another publisher, or it was mended
@@ -199,8 +191,8 @@ class Intake:
         found = []
         for topic, lost in self._lost.items():
             sent = lost + self._arrived[topic]
-            if lost > max(2, _MAX_LOST * sent):
-                found.append(f"{topic}: {lost} of the last {sent} messages were lost on their way.")
+            if inputs.is_lossy(lost, sent):
+                found.append(inputs.describe_losses(topic, lost, sent).text)
         self._lost.clear()
         self._arrived.clear()
         return " ".join(found)
@@ -210,51 +202,43 @@ class Intake:
 
     def _color_period_s(self) -> float | None:
         """Median time between the latest colour stamps; None until there are enough."""
-        if len(self._periods_ns) < _PERIODS:
-            return None
-        return statistics.median(self._periods_ns) / 1e9
+        return self._color_times.period_s if len(self._color_times) > _PERIODS else None
+
+    def values(self) -> dict[str, str]:
+        """What was measured of the latest images, as text, for diagnostics.
+
+        sync_offset_ms: median from colour to the nearest depth stamp. drop_rate: part of the
+        colour images that is missing between the stamps, unpaired_rate: that has no depth image
+        within the slop.
+        """
+        out = {"drop_rate": f"{self._color_times.drop_share:.3f}"}
+        period_s = self._color_times.period_s
+        out["camera_hz"] = "none" if period_s is None else f"{1 / period_s:.2f}"
+        offsets = measure_offsets(self._color_times, self._depth_times)
+        if self._topics.depth is not None:
+            known = offsets.size > 0
+            out["sync_offset_ms"] = f"{1e3 * np.median(offsets):.2f}" if known else "none"
+            apart = np.abs(offsets) >= self.config.sync_slop_s
+            out["unpaired_rate"] = f"{apart.mean():.3f}" if offsets.size >= _PERIODS else "none"
+        return out
 
     def _slop_message(self, period_s: float) -> str:
-        return (
-            f"{self._topics.color} comes every {period_s * 1e3:.1f} ms, sync_slop_s "
-            f"{self.config.sync_slop_s:g} is half of that or more: after one lost image, colour is "
-            "paired with the depth of the next or the last one and poses are wrong where "
-            f"anything moves. Set sync_slop_s below {period_s / 2:.4f}."
-        )
+        return inputs.describe_slop(self._topics.color, period_s, self.config.sync_slop_s).text
 
     def _silence(self, topic: str, limit_s: float) -> str:
-        number = self._count_publishers(topic)
-        if number == 0:
-            return (
-                f"{topic}: nobody publishes, nothing came for {limit_s:g} s. Start the camera or "
-                "remap the topic (see `ros2 topic list`)."
-            )
-        return (
-            f"{topic}: {number} publisher(s), but nothing came for {limit_s:g} s. Check with `ros2 "
-            f"topic hz`. {_LARGE_FRAMES}"
-        )
+        return inputs.describe_silence(topic, self._count_publishers(topic), limit_s).text
 
     def _no_info(self, limit_s: float) -> str:
-        return (
-            f"{self._topics.camera_info}: no CameraInfo for {limit_s:g} s while images come; "
-            f"{self._count_publishers(self._topics.camera_info)} publisher(s). Without calibration "
-            "there is no pose: remap camera_info to the topic beside the colour image."
-        )
+        topic = self._topics.camera_info
+        return inputs.describe_no_info(topic, self._count_publishers(topic), limit_s).text
 
     def _no_depth(self) -> str:
-        topic = str(self._topics.depth)
-        return (
-            f"{topic}: no depth image for {self.config.depth_timeout_s:g} s, "
-            f"{self._count_publishers(topic)} publisher(s); expected depth aligned to "
-            f"{self._topics.color}. Switch it on (RealSense: align_depth.enable:=true), remap the "
-            "topic, or use a model without depth and use_depth: false. No pose until then."
-        )
+        topic, limit_s = str(self._topics.depth), self.config.depth_timeout_s
+        number = self._count_publishers(topic)
+        return inputs.describe_no_depth(topic, self._topics.color, number, limit_s).text
 
     def _no_pairs(self) -> str:
         color_ns, depth_ns = (self._newest_ns.get(t, 0) for t in ("color", "depth"))
-        return (
-            f"{self._topics.color} and {self._topics.depth} both come, but no two stamps are "
-            f"within {self.config.sync_slop_s:g} s; the newest differ by "
-            f"{(color_ns - depth_ns) / 1e9:.3f} s. Synchronise the camera's streams (RealSense: "
-            "enable_sync:=true) or raise sync_slop_s."
-        )
+        color, depth = self._topics.color, str(self._topics.depth)
+        offset_s = (color_ns - depth_ns) / 1e9
+        return inputs.describe_no_pairs(color, depth, self.config.sync_slop_s, offset_s).text

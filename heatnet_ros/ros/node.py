@@ -30,6 +30,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from heatnet_ros.checks.environment import check_environment
+from heatnet_ros.checks.finding import Level
 from heatnet_ros.config import PipelineConfig
 from heatnet_ros.errors import ConfigError, HeatnetError
 from heatnet_ros.pipeline import Pipeline, load_pipeline
@@ -90,7 +92,8 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         self._statistics = Statistics()
         self._problems = Problems(self.get_logger().error, self.get_logger().info)
         self._options = NodeParameters(self)
-        for warning in self._options.warnings:
+        poor = [f.text for f in check_environment(backends=False) if f.level is not Level.OK]
+        for warning in self._options.warnings + poor:
             self.get_logger().warning(warning)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
@@ -291,6 +294,8 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         state = "active" if active else "inactive" if configured else "unconfigured"
         values = self._statistics.values()
         values["dropped"] = str(active.mailbox.dropped if active else 0)
+        if active is not None:
+            values |= active.intake.values()
         self._diagnostics.publish(
             build_diagnostics(
                 self.get_fully_qualified_name().lstrip("/"),
@@ -299,6 +304,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
                 self._problems,
                 values,
                 configured.pipeline.engines if configured else {},
+                configured.topics.by_stream if configured else {},
             )
         )
 

@@ -43,15 +43,22 @@ class Statistics:
         self._stamp_ms: deque[float] = deque(maxlen=_WINDOW)
         self._stages_ms: dict[str, float] = {}
         self._instances: dict[str, list[int]] = {}
-        self._rejected: dict[str, str] = {}
+        self._rejected: dict[str, tuple[str, float]] = {}  # reason, when
+        self._last: dict[str, str] = {}  # of the latest frame
 
     def count(self, what: str, number: int = 1) -> None:
         """Add to one of ``COUNTERS``."""
         with self._lock:
             self._counts[what] += number
 
-    def record(self, result: PipelineResult, since_receive_s: float, since_stamp_s: float) -> None:
-        """One frame was processed and published."""
+    def record(
+        self,
+        result: PipelineResult,
+        since_receive_s: float,
+        since_stamp_s: float,
+        depth_valid: float | None = None,
+    ) -> None:
+        """One frame was processed and published. ``depth_valid``: part of its depth, 0..1."""
         instances: dict[str, list[int]] = {}
         for pose in result.poses:
             instances.setdefault(pose.object_id, []).append(pose.instance)
@@ -63,9 +70,15 @@ class Statistics:
             self._stamp_ms.append(since_stamp_s * 1e3)
             self._stages_ms = {name: s * 1e3 for name, s in result.timings_s.items()}
             self._instances = instances
+            self._last = {
+                "boxes": str(len(result.detections)),
+                "boxes_followed": str(sum(d.followed for d in result.detections)),
+                "depth_valid": "none" if depth_valid is None else f"{depth_valid:.2f}",
+            }
             for rejection in result.rejected:
                 self._reasons[str(rejection.reason)] += 1
-                self._rejected[rejection.object_id] = f"{rejection.reason} {rejection.detail}"
+                text = f"{rejection.reason} {rejection.detail}"
+                self._rejected[rejection.object_id] = (text, self._clock())
             for name in instances:
                 self._rejected.pop(name, None)
 
@@ -91,10 +104,12 @@ class Statistics:
                     out[f"latency_{name}_p{q}_ms"] = value
             for name, ms in self._stages_ms.items():
                 out[f"stage_{name}_ms"] = f"{ms:.1f}"
+            out |= self._last
             for name, numbers in self._instances.items():
                 out[f"instances.{name}"] = ", ".join(map(str, sorted(numbers)))
-            for name, reason in self._rejected.items():
-                out[f"rejected.{name}"] = reason
+            for name, (text, when_s) in self._rejected.items():
+                out[f"rejected.{name}"] = text
+                out[f"rejected_age_s.{name}"] = f"{self._clock() - when_s:.0f}"
             for reason, number in self._reasons.items():
                 out[f"rejections.{reason}"] = str(number)
         return out

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from heatnet_ros.checks.depth import measure_depth
 from heatnet_ros.config import PipelineConfig
 from heatnet_ros.errors import DataError, HeatnetError
 from heatnet_ros.pipeline import Pipeline
@@ -90,5 +91,7 @@ class Worker:
         result = self._pipeline.run(frame)
         self._publish(result, frame, settings.node.marker_lifetime_s)
         since_stamp_s = (self._now_ns() - frame.stamp_ns) / 1e9
-        self._statistics.record(result, time.monotonic() - images.received_s, since_stamp_s)
+        since_receive_s = time.monotonic() - images.received_s
+        depth_valid = None if frame.depth_m is None else measure_depth(frame.depth_m)[0]
+        self._statistics.record(result, since_receive_s, since_stamp_s, depth_valid)
         self._problems.clear(Source.PIPELINE)

@@ -17,8 +17,8 @@ ALL = {"tensorrt", "pycuda", "onnxruntime", "openvino"}
 
 
 def stage(monkeypatch: pytest.MonkeyPatch, installed: set[str], gpu: bool, cuda: bool) -> None:
-    monkeypatch.setattr(engines, "_is_installed", lambda name: name in installed)
-    monkeypatch.setattr(engines, "_has_gpu", lambda: gpu)
+    monkeypatch.setattr(engines, "is_installed", lambda name: name in installed)
+    monkeypatch.setattr(engines, "has_gpu", lambda: gpu)
     monkeypatch.setattr(engines, "_onnxruntime_has_cuda", lambda: cuda)
 
 

@@ -105,7 +105,7 @@ def test_auto_takes_bf16_where_the_cpu_has_it(network: Path) -> None:
 
 
 def test_auto_without_openvino(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_is_installed", lambda name: name == "onnxruntime")
+    monkeypatch.setattr(engines, "is_installed", lambda name: name == "onnxruntime")
     assert load_engine(network, EngineConfig()).description == "onnxruntime CPU fp32"
     with pytest.raises(EngineError, match=r"'openvino' is not installed.*pip install openvino"):
         load_engine(network, EngineConfig(backend="openvino"))
@@ -114,7 +114,7 @@ def test_auto_without_openvino(network: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_no_backend_at_all(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_is_installed", lambda name: False)
+    monkeypatch.setattr(engines, "is_installed", lambda name: False)
     with pytest.raises(EngineError, match=r"'auto' is not installed.*openvino or onnxruntime"):
         load_engine(network, EngineConfig())
 

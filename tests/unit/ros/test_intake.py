@@ -180,7 +180,7 @@ def test_slop_too_large_for_the_rate_is_said_and_over_when_the_camera_slows(peri
     desk.intake.check()
     assert len(desk.errors) == 1
     assert re.search(
-        rf"/color comes every {period_ms}\.0 ms.*sync_slop_s {slop_s}.*Set sync_slop_s below "
+        rf"/color: comes every {period_ms}\.0 ms.*sync_slop_s {slop_s}.*Set sync_slop_s below "
         rf"{period_ms / 2000:.4f}",
         desk.errors[0],
     )

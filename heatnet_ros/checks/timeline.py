@@ -1,0 +1,113 @@
+"""Stamps of a topic's messages and when they arrived: rate, gaps, delay, drift, offset to another.
+
+Stamps and clock are nanoseconds of the same kind of time; ``seen_s`` is monotonic.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import pairwise
+
+import numpy as np
+
+from heatnet_ros.types import FloatArray
+
+
+class Timeline:
+    """The latest ``kept`` messages of one topic, in the order of their arrival."""
+
+    def __init__(self, kept: int = 100) -> None:
+        self._stamps_ns: deque[int] = deque(maxlen=kept)
+        self._delays_s: deque[float] = deque(maxlen=kept)
+        self._seen_s: deque[float] = deque(maxlen=kept)
+
+    def __len__(self) -> int:
+        return len(self._stamps_ns)
+
+    def add(self, stamp_ns: int, seen_s: float, clock_ns: int | None = None) -> None:
+        """A message came; ``clock_ns`` is the time on the clock that stamps it, where known."""
+        self._stamps_ns.append(stamp_ns)
+        self._seen_s.append(seen_s)
+        self._delays_s.append(np.nan if clock_ns is None else (clock_ns - stamp_ns) / 1e9)
+
+    def clear(self) -> None:
+        """Forget all: the clock was set back."""
+        for kept in (self._stamps_ns, self._delays_s, self._seen_s):
+            kept.clear()
+
+    @property
+    def stamps_ns(self) -> tuple[int, ...]:
+        """The stamps."""
+        return tuple(self._stamps_ns)
+
+    @property
+    def rate_hz(self) -> float:
+        """Messages a second, by their arrival; 0 of fewer than two."""
+        if len(self._seen_s) < 2:
+            return 0.0
+        return (len(self._seen_s) - 1) / max(self._seen_s[-1] - self._seen_s[0], 1e-9)
+
+    @property
+    def period_s(self) -> float | None:
+        """Median time between stamps that rise; None where there are none."""
+        steps = [b - a for a, b in pairwise(self.stamps_ns) if b > a]
+        return float(np.median(steps)) / 1e9 if steps else None
+
+    @property
+    def backwards(self) -> int:
+        """How often a stamp was older than the one before."""
+        return sum(b < a for a, b in pairwise(self.stamps_ns))
+
+    @property
+    def repeated(self) -> int:
+        """How often a stamp came again."""
+        return len(self._stamps_ns) - len(set(self._stamps_ns))
+
+    def count_gaps(self) -> int:
+        """Messages that are missing between the first and the last, by the usual period."""
+        period_s = self.period_s
+        if period_s is None:
+            return 0
+        steps = np.diff(np.unique(self._stamps_ns)) / 1e9
+        return int(np.maximum(np.rint(steps / period_s) - 1, 0).sum())
+
+    @property
+    def drop_share(self) -> float:
+        """Part of the messages that is missing, 0..1, by the gaps between stamps."""
+        missing = self.count_gaps()
+        return missing / max(missing + len(set(self._stamps_ns)), 1)
+
+    @property
+    def delay_s(self) -> float | None:
+        """Median time from stamp to arrival; negative where stamps lie in the future."""
+        delays = np.array(self._delays_s)
+        return float(np.nanmedian(delays)) if np.isfinite(delays).any() else None
+
+    @property
+    def drift(self) -> float | None:
+        """How much the delay grows, seconds a second (0.001: a clock 0.1 % too slow).
+
+        None of less than two seconds: what is late now and then would count as drift.
+        """
+        seen, delays = np.array(self._seen_s), np.array(self._delays_s)
+        if len(seen) < 10 or seen[-1] - seen[0] < 2.0 or not np.isfinite(delays).all():
+            return None
+        # a late message is no drift: the least delay of each tenth of the time counts
+        parts = np.array_split(np.arange(len(seen)), 10)
+        least = [part[np.argmin(delays[part])] for part in parts]
+        return float(np.polyfit(seen[least], delays[least], 1)[0])
+
+
+def measure_offsets(color: Timeline, depth: Timeline) -> FloatArray:
+    """Seconds from each colour stamp to the nearest depth stamp (N,), depth later: positive.
+
+    Only of colour stamps in the time from which there is depth.
+    """
+    if not len(color) or not len(depth):
+        return np.zeros(0)
+    stamps, other = np.unique(color.stamps_ns), np.unique(depth.stamps_ns)
+    half_ns = 5e8 * (color.period_s or 0.0)
+    inside = (stamps >= other[0] - half_ns) & (stamps <= other[-1] + half_ns)
+    offsets = other[None] - stamps[inside][:, None]
+    nearest = np.abs(offsets).argmin(axis=1) if len(offsets) else np.zeros(0, int)
+    return np.asarray(offsets[np.arange(len(offsets)), nearest] / 1e9, np.float64)

@@ -1,0 +1,263 @@
+"""The doctor's part that needs ROS: the camera's topics and the running ``pose_node``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import rclpy
+from sensor_msgs.msg import Image
+
+from heatnet_ros.checks import streams
+from heatnet_ros.checks.depth import check_depth
+from heatnet_ros.checks.files import ParameterSet
+from heatnet_ros.checks.finding import Finding, Level, error, from_error, ok, warning
+from heatnet_ros.checks.node_values import check_node
+from heatnet_ros.errors import DataError
+from heatnet_ros.ros.cameras import CAMERAS
+from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
+from heatnet_ros.ros.messages import camera_info_to_intrinsics, image_size_of, image_to_depth_m
+from heatnet_ros.ros.probe import Listener, Probe, header_stamp_ns
+
+# the node reports once a second; discovery takes less
+_FIND_NODE_S, _LIMIT_S, _DISCOVER_LIMIT_S = 2.2, 6.0, 2.0
+# depth's intrinsics may differ from colour's by rounding
+_SAME_K_PX = 0.5
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to look at. Empty topics are the node's, else the camera's; empty node: any."""
+
+    camera: str
+    color: str
+    camera_info: str
+    depth: str
+    node: str
+    seconds: float
+    use_sim_time: bool
+    parts: Sequence[str]
+
+
+def examine(request: Request, parameters: ParameterSet) -> Iterator[Finding]:
+    """Listen, then yield findings about camera and node, as ``request.parts`` says."""
+    rclpy.init(args=[])
+    try:
+        probe = Probe(request.use_sim_time)
+        # without a name or a camera the node tells the topics
+        asks_node = "node" in request.parts or not (request.camera or request.color)
+        if asks_node:
+            probe.find_nodes(request.node, _FIND_NODE_S, _LIMIT_S)
+        if "camera" in request.parts:
+            node = _pick_node(probe, request.node)
+            yield from _examine_camera(probe, request, parameters, node)
+        if "node" in request.parts:
+            yield from _examine_nodes(probe, request.node)
+    finally:
+        rclpy.try_shutdown()
+
+
+def _pick_node(probe: Probe, wanted: str) -> str | None:
+    """The node that is meant: the one named, else the only one."""
+    if wanted:
+        return wanted if wanted in probe.nodes else None
+    return next(iter(probe.nodes)) if len(probe.nodes) == 1 else None
+
+
+def _examine_camera(
+    probe: Probe, request: Request, parameters: ParameterSet, node: str | None
+) -> Iterator[Finding]:
+    topics, rectified, source = _choose_topics(probe, request, parameters, node)
+    yield ok("topics", f"{', '.join(topics.by_stream.values())} ({source})")
+    probe.subscribe(topics)
+    probe.wait_for_publishers(_DISCOVER_LIMIT_S)
+    probe.listen(request.seconds)
+    probe.describe_graph(node, parameters.qos)
+    listeners = probe.listeners
+    color, info, depth = (listeners.get(role) for role in ("color", "info", "depth"))
+    assert color is not None and info is not None  # subscribe has made them
+    color.stream.lost = max(color.stream.lost, streams.count_lost(color.stream, info.stream))
+    if depth is not None:
+        depth.stream.lost = max(depth.stream.lost, streams.count_lost(depth.stream, info.stream))
+    for listener in (color, info, depth):
+        if listener is not None:
+            yield from streams.check_publishers(listener.stream)
+            yield from streams.check_arrival(listener.stream)
+            yield from streams.check_stamps(listener.stream)
+    if depth is not None:
+        yield from streams.check_pairs(color.stream, depth.stream, parameters.node.sync_slop_s)
+    yield from _examine_images(listeners, topics, rectified)
+
+
+def _choose_topics(
+    probe: Probe, request: Request, parameters: ParameterSet, node: str | None
+) -> tuple[Topics, bool, str]:
+    """Topics, whether they are rectified, and why these."""
+    values = probe.nodes.get(node or "", {})
+    camera = CAMERAS[request.camera or "realsense"]
+    color, info, depth = camera.topics().values()
+    rectified = parameters.node.rectified or camera.rectified
+    source = f"--camera {request.camera}" if request.camera else "--camera realsense, the default"
+    if not request.camera and "topic.color" in values:
+        color, info = values["topic.color"], values["topic.camera_info"]
+        depth, source = values.get("topic.depth", ""), f"those of {node}"
+        rectified = parameters.node.rectified
+    given = [request.color, request.camera_info, request.depth]
+    if any(given):
+        source = "as given" if all(given) else f"as given, else {source}"
+    color = request.color or color
+    if parameters.node.color_transport == "compressed" and not color.endswith("/compressed"):
+        color = f"{color}/compressed"
+    depth = request.depth or depth
+    if parameters.node.use_depth == "false":
+        depth = ""
+    return Topics(color, request.camera_info or info, depth or None), rectified, source
+
+
+def _examine_images(
+    listeners: dict[str, Listener], topics: Topics, rectified: bool
+) -> Iterator[Finding]:
+    """Decode images of one moment as the node does; each fault is said once."""
+    info, color = listeners["info"].newest(), listeners["color"].newest()
+    depth = None
+    if color is not None and "depth" in listeners:
+        depth = listeners["depth"].newest(header_stamp_ns(color))
+    said: set[str] = set()
+    for finding in _judge_images(info, color, depth, topics, rectified):
+        if finding.text not in said:
+            said.add(finding.text)
+            yield finding
+    depth_info = listeners["depth_info"].newest() if "depth_info" in listeners else None
+    if info is not None and depth_info is not None and topics.depth is not None:
+        yield _compare_cameras(info, depth_info, topics)
+
+
+def _judge_images(
+    info: object, color: object, depth: object, topics: Topics, rectified: bool
+) -> Iterator[Finding]:
+    if info is not None:
+        yield _describe_calibration(info, topics, rectified)
+        yield from _check_rectified(info, topics, rectified)
+    if info is None or color is None:
+        return
+    try:
+        frame = build_frame(ImageSet(color, None, info, 0.0), topics, rectified)
+        height, width = frame.size_hw
+        yield ok(
+            topics.color, f"{width}x{height} {_encoding_of(color)} in frame '{frame.frame_id}'"
+        )
+        if depth is not None:
+            frame = build_frame(ImageSet(color, depth, info, 0.0), topics, rectified)
+    except DataError as fault:
+        yield from_error(fault)
+    else:
+        if frame.depth_m is not None:
+            text = f"aligned to colour: {width}x{height}, frame '{frame.frame_id}'"
+            yield ok(str(topics.depth), text)
+            yield from check_depth(str(topics.depth), _encoding_of(depth), frame.depth_m)
+        return
+    if isinstance(depth, Image):  # what else is wrong with it
+        try:
+            depth_m = image_to_depth_m(depth, str(topics.depth))
+            yield from check_depth(str(topics.depth), depth.encoding, depth_m)
+        except DataError as fault:
+            yield from_error(fault)
+
+
+def _encoding_of(image: object) -> str:
+    """Encoding of an Image, format of a CompressedImage."""
+    return str(getattr(image, "encoding", "") or getattr(image, "format", ""))
+
+
+def _describe_calibration(info: object, topics: Topics, rectified: bool) -> Finding:
+    try:
+        K, distortion = camera_info_to_intrinsics(info, rectified, topics.camera_info)
+    except DataError as fault:
+        return from_error(fault)
+    lens = "no distortion" if distortion.is_zero else f"distortion {distortion.model}"
+    width, height = image_size_of(info)
+    text = f"calibrated, fx {K[0, 0]:.1f} fy {K[1, 1]:.1f} cx {K[0, 2]:.1f} cy {K[1, 2]:.1f} px"
+    if not (0 < K[0, 2] < width and 0 < K[1, 2] < height):
+        return error(
+            topics.camera_info,
+            f"the principal point {K[0, 2]:.0f}, {K[1, 2]:.0f} is outside the {width}x{height} "
+            "image",
+            "It is the calibration of another size, binning or ROI: publish that of this image.",
+        )
+    return ok(topics.camera_info, f"{text} of {width}x{height}, {lens}")
+
+
+def _check_rectified(info: object, topics: Topics, rectified: bool) -> Iterator[Finding]:
+    """Whether the parameter ``rectified`` fits what the image is called."""
+    model = getattr(info, "distortion_model", "")
+    called = "rect" in topics.color
+    if rectified == called or not any(getattr(info, "d", ())):
+        return
+    if rectified:
+        yield warning(
+            topics.color,
+            f"rectified is true, so the distortion {model} of CameraInfo is not used, but the "
+            "topic is not called rectified",
+            "Set rectified: false for a raw image, or remap to the rectified one (image_rect).",
+        )
+    else:
+        yield warning(
+            topics.color,
+            f"is called rectified, but rectified is false: the distortion {model} of CameraInfo is "
+            "taken off a second time",
+            "Set rectified: true, or remap to the raw image and its camera_info.",
+        )
+
+
+def _compare_cameras(info: object, depth_info: object, topics: Topics) -> Finding:
+    """Colour's and depth's CameraInfo agree where depth is aligned."""
+    topic = str(topics.depth)
+    sizes = [image_size_of(message) for message in (info, depth_info)]
+    K, K_depth = (message.k for message in (info, depth_info))  # type: ignore[attr-defined]
+    apart_px = max(abs(a - b) for a, b in zip(K, K_depth, strict=True))
+    if sizes[0] == sizes[1] and apart_px <= _SAME_K_PX:
+        return ok(topic, f"its CameraInfo is that of {topics.color}, to {apart_px:.2g} px")
+    return error(
+        topic,
+        f"its CameraInfo (fx {K_depth[0]:.1f}, cx {K_depth[2]:.1f}, {sizes[1][0]}x{sizes[1][1]}) "
+        f"is not that of {topics.color} (fx {K[0]:.1f}, cx {K[2]:.1f}, "
+        f"{sizes[0][0]}x{sizes[0][1]}): depth is not aligned to colour",
+        "Publish depth aligned to colour (RealSense: align_depth.enable:=true, Orbbec: "
+        "depth_registration:=true) and remap depth/image_raw to it.",
+    )
+
+
+def _examine_nodes(probe: Probe, wanted: str) -> Iterator[Finding]:
+    names = [wanted] if wanted else sorted(probe.nodes)
+    if not names:
+        yield warning(
+            "pose_node",
+            "none reports on /diagnostics",
+            "Start it: ros2 launch heatnet_ros pose.launch.py, or `pose_node --ros-args "
+            "--params-file FILE`; mind ROS_DOMAIN_ID and ROS_AUTOMATIC_DISCOVERY_RANGE.",
+        )
+    for name in names:
+        if name not in probe.nodes:
+            yield _describe_absence(probe, name)
+            continue
+        yield from (
+            from_error(message, f"{name} {part}")
+            for part, message in probe.problems[name].items()
+            if message
+        )
+        yield from check_node(name, probe.nodes[name])
+
+
+def _describe_absence(probe: Probe, name: str) -> Finding:
+    running = {
+        f"{space.rstrip('/')}/{node}" for node, space in probe.get_node_names_and_namespaces()
+    }
+    if name in running:
+        return error(name, "runs, but says nothing on /diagnostics", "Look at its log; it hangs.")
+    known = ", ".join(sorted(probe.nodes)) or "none"
+    return Finding(
+        Level.ERROR,
+        name,
+        f"does not run; pose nodes that do: {known}",
+        "Start it, or give --node its full name; mind ROS_DOMAIN_ID.",
+    )
