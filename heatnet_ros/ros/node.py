@@ -40,6 +40,7 @@ from heatnet_ros.ros.mailbox import Mailbox
 from heatnet_ros.ros.params import NodeParameters
 from heatnet_ros.ros.problems import Problems, Source
 from heatnet_ros.ros.publishers import ResultPublishers
+from heatnet_ros.ros.services import guard_services
 from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.statistics import Statistics
 from heatnet_ros.ros.worker import Settings, Worker
@@ -99,11 +100,15 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=steady)
         self._start_timer = self.create_timer(0.0, self._autostart, clock=steady)
+        guard_services(self)
 
     def _autostart(self) -> None:
         self.destroy_timer(self._start_timer)
-        if self.get_parameter("autostart").value and self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
+        try:
+            if self.get_parameter("autostart").value and self.trigger_configure() == SUCCESS:
+                self.trigger_activate()
+        except RuntimeError:  # RCLError: the transition is over already
+            self.get_logger().info("A lifecycle manager was quicker than autostart.")
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the pipeline; FAILURE with a message leaves the node unconfigured."""
