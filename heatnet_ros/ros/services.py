@@ -30,7 +30,8 @@ def _answer(node: Node, name: str, callback: Callback, request: Any, response: A
     except Exception as error:  # whatever a client sends, the node stays alive and says it
         reason = str(error).split(", at ")[0]  # RCLError: its text names ROS's own source files
         node.get_logger().error(
-            f"{name}: the request {str(request)[:200]} cannot be fulfilled: {reason}. Mend the client, or ask for what this state allows "
+            f"{name}: the request {str(request)[:200]} cannot be fulfilled: {reason}. "
+            "Mend the client, or ask for what this state allows "
             f"(ros2 lifecycle list {node.get_fully_qualified_name()}).",
             throttle_duration_sec=REPEAT_S,
         )

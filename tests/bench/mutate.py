@@ -19,7 +19,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +77,26 @@ class Box(Mailbox[ImageSet]):
             return item
 
 
+@dataclass
+class Hits:
+    """What a message's mutations damaged; distortion is no matter where the image is rectified."""
+
+    anything: bool = False
+    distortion: bool = False
+
+    def count(self, rectified: bool) -> bool:
+        return self.anything or (self.distortion and not rectified)
+
+
 class Mill:
     """Intake, mailbox and worker of the node; ``faults`` says what went wrong."""
 
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
-        self.colors, self.depths = mutations.build_colors(), mutations.build_depths()
-        self.info = mutations.build_info()
+        rgb, depth_mm = mutations.draw_frame()
+        self.colors = mutations.build_colors(rgb)
+        self.depths = mutations.build_depths(depth_mm)
+        self.info = mutations.build_info(mutations.K, mutations.SIZE_WH)
         self.pipeline, self.box, self.statistics = SeesAll(), Box(), Statistics()
         self.logged = 0
         self.problems = Problems(self._log, self._log)
@@ -98,6 +111,7 @@ class Mill:
         )
         self.stamp_ns = 10**18
         self.counts, self.faults = Counter[str](), list[str]()
+        self._info_hits = Hits()  # of the CameraInfo that came last
 
     def _log(self, message: str) -> None:
         self.logged += 1
@@ -116,20 +130,29 @@ class Mill:
         kind = "compressed" if isinstance(color, CompressedImage) else "color"
         return Messages(color, depth, info), kind
 
-    def feed(self, frame: Messages, what: str) -> bool:
-        """Whether the frame got through to the pipeline."""
-        before = len(self.pipeline.frames)
-        calls = [
-            (self.intake.on_camera_info, frame.info),
-            (self.intake.on_color, frame.color),
-            (self.intake.on_depth, frame.depth),
-        ]
-        for i in self.rng.permutation(3):
-            callback, message = calls[i]
+    def feed(self, frame: Messages, hits: dict[str, Hits], what: str) -> tuple[bool, bool]:
+        """Whether the frame must be refused, and whether it got through to the pipeline.
+
+        The CameraInfo of a frame is the one that came last when its images were complete.
+        """
+        before, images_in, damaged = len(self.pipeline.frames), 0, False
+        callbacks = {
+            "info": self.intake.on_camera_info,
+            "color": self.intake.on_color,
+            "depth": self.intake.on_depth,
+        }
+        for stream in self.rng.permutation(list(callbacks)):
             try:
-                callback(message)
+                callbacks[stream](getattr(frame, stream))
             except Exception as error:
-                self._fault(f"{callback.__name__} raises {error!r} for {what}")
+                self._fault(f"the callback of {stream} raises {error!r} for {what}")
+            if stream == "info":
+                self._info_hits = hits.get("info", Hits())
+                continue
+            images_in += 1
+            damaged |= hits.get(stream, Hits()).anything
+            if images_in == 2:
+                damaged |= self._info_hits.count(self.worker.settings.node.rectified)
         images = self.box.take_now()
         if images is not None:
             self.worker.handle(images)
@@ -137,7 +160,7 @@ class Mill:
             if problem is not None:
                 self._fault(f"{problem.message[-600:]} for {what}")
                 self.problems.clear(Source.PIPELINE)
-        return len(self.pipeline.frames) > before
+        return damaged, len(self.pipeline.frames) > before
 
     def _fault(self, text: str) -> None:
         self.counts["faults"] += 1
@@ -152,20 +175,17 @@ class Mill:
             node=replace(NodeConfig(), rectified=bool(self.rng.random() < 0.2)),
         )
         streams = {"color": kind, "depth": "depth", "info": "info"}
-        damaged, names = False, []
-        chosen = self.rng.permutation(list(streams))[: int(self.rng.choice([1, 1, 1, 2, 3]))]
-        for stream in chosen:
-            message = getattr(frame, str(stream))
-            mutation = mutations.pick(self.rng, BY_STREAM[streams[str(stream)]])
-            rectified = self.worker.settings.node.rectified
-            hit = mutation(self.rng, message)
-            # a rectified image has no distortion, whatever CameraInfo says
-            hit &= not (rectified and mutation in mutations.DISTORTION)
-            damaged |= hit
-            names.append(f"{mutation.__name__} of {streams[str(stream)]}")
+        hits: dict[str, Hits] = {}
+        names = []
+        for stream in self.rng.permutation(list(streams))[: self.rng.choice([1, 1, 1, 2, 3])]:
+            mutation = mutations.pick(self.rng, BY_STREAM[streams[stream]])
+            hit = mutation(self.rng, getattr(frame, stream))
+            is_distortion = mutation in mutations.DISTORTION
+            hits[stream] = Hits(hit and not is_distortion, hit and is_distortion)
+            names.append(f"{mutation.__name__} of {streams[stream]}")
             self.counts[names[-1]] += 1
         what = f"number {number}: {', '.join(names)}"
-        through = self.feed(frame, what)
+        damaged, through = self.feed(frame, hits, what)
         self.counts["damaged"] += damaged
         self.counts["refused"] += damaged and not through
         self.counts["harmless"] += not damaged
@@ -178,7 +198,7 @@ class Mill:
         self.worker.settings = replace(self.worker.settings, node=NodeConfig())
         for tries in range(PATIENCE):
             frame, _ = self.build()
-            if self.feed(frame, "a good frame"):
+            if self.feed(frame, {}, "a good frame")[1]:
                 self.counts["good"] += 1
                 self.counts["good at once"] += tries == 0
                 return

@@ -45,13 +45,20 @@ class Messages:
     info: CameraInfo
 
 
-def build_colors() -> dict[str, Image | CompressedImage]:
-    """One colour image in every encoding, whole, and one with padded rows."""
+def draw_frame() -> tuple[np.ndarray, np.ndarray]:
+    """rgb HxWx3 uint8 and depth HxW in millimetres: a slope with noise and holes."""
     rng = np.random.default_rng(0)
     width, height = SIZE_WH
     x, y = np.meshgrid(np.linspace(0, 200, width), np.linspace(0, 200, height))
     rgb = np.dstack([x, y, 200 - x]) + rng.normal(0, 3, (height, width, 3))
-    rgb = rgb.clip(0, 255).astype(np.uint8)
+    mm = np.linspace(600, 1500, width)[None] + rng.normal(0, 3, (height, width))
+    mm[rng.random((height, width)) < 0.05] = 0
+    return rgb.clip(0, 255).astype(np.uint8), mm
+
+
+def build_colors(rgb: np.ndarray) -> dict[str, Image | CompressedImage]:
+    """HxWx3 uint8 in every encoding, whole, and once with padded rows."""
+    height, width = rgb.shape[:2]
     alpha = np.full((height, width, 1), 255, np.uint8)
     pixels = {
         "rgb8": rgb, "bgr8": rgb[..., ::-1], "mono8": rgb[..., 0],
@@ -66,12 +73,8 @@ def build_colors() -> dict[str, Image | CompressedImage]:
     return colors
 
 
-def build_depths() -> dict[str, Image]:
-    """One depth image in every encoding and byte order: a slope with noise and holes."""
-    rng = np.random.default_rng(1)
-    width, height = SIZE_WH
-    mm = np.linspace(600, 1500, width)[None] + rng.normal(0, 3, (height, width))
-    mm[rng.random((height, width)) < 0.05] = 0
+def build_depths(mm: np.ndarray) -> dict[str, Image]:
+    """HxW millimetres in every encoding and byte order."""
     depths = {}
     for name in DEPTH_ENCODINGS:
         values = np.rint(mm) if name != "32FC1" else mm / 1000
@@ -82,9 +85,10 @@ def build_depths() -> dict[str, Image]:
     return depths
 
 
-def build_info() -> CameraInfo:
-    info = CameraInfo(width=SIZE_WH[0], height=SIZE_WH[1], distortion_model="plumb_bob")
-    info.d = [0.1, -0.2, 0.001, 0.002, 0.05]
+def build_info(K: np.ndarray, size_wh: tuple[int, int]) -> CameraInfo:
+    """With coefficients, for mutations to meet, that move no pixel."""
+    info = CameraInfo(width=size_wh[0], height=size_wh[1], distortion_model="plumb_bob")
+    info.d = [0.0] * 5
     info.k = K.ravel().tolist()
     info.p = np.hstack([K, np.zeros((3, 1))]).ravel().tolist()
     return info
@@ -164,8 +168,8 @@ def encoding(rng: Rng, message: Image) -> bool:
     return True
 
 
-def pixels(rng: Rng, message: Image) -> bool:
-    """Flipped bytes."""
+def flipped_bytes(rng: Rng, message: Image) -> bool:
+    """Other pixels."""
     data = np.frombuffer(message.data, np.uint8).copy()
     where = rng.integers(0, len(data), int(rng.integers(1, 200)))
     data[where] ^= rng.integers(1, 256, len(where), dtype=np.uint8)
@@ -350,7 +354,7 @@ def nothing(rng: Rng, message: Any) -> bool:
 
 
 ANY = (header, stamp_range, stamp_jump)
-IMAGE = (cut, lengthen, step, size, encoding, pixels, whole_other)
+IMAGE = (cut, lengthen, step, size, encoding, flipped_bytes, whole_other)
 BY_STREAM: dict[str, tuple[Callable[[Rng, Any], bool], ...]] = {
     "color": (*ANY, *IMAGE, channel_order),
     "depth": (*ANY, *IMAGE, byte_order, no_depth, holes),
