@@ -37,6 +37,7 @@ from heatnet_ros.ros.diagnostics import build_diagnostics
 from heatnet_ros.ros.frames import ImageSet, Topics
 from heatnet_ros.ros.intake import Intake
 from heatnet_ros.ros.mailbox import Mailbox
+from heatnet_ros.ros.memory import give_back, limit_arenas
 from heatnet_ros.ros.params import NodeParameters
 from heatnet_ros.ros.problems import Problems, Source
 from heatnet_ros.ros.publishers import ResultPublishers
@@ -269,6 +270,8 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         if configured is not None:
             configured.publishers.destroy()
             configured.pipeline.close()
+            del configured  # with it the networks go
+            give_back()
 
     def destroy_node(self) -> None:
         """Stop the worker first: it must not publish through what is gone."""
@@ -310,6 +313,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of ``ros2 run heatnet_ros pose_node``."""
+    limit_arenas()
     start_ros("pose_node", "6D poses of known objects from a camera's images", args)
     node = PoseNode()
     try:

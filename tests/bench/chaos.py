@@ -13,7 +13,7 @@ right pose is taken: ADD(-S) below a tenth of the diameter, of an image not olde
 
 Fails (exit status 1) unless the node lives, each event is over within ``--limit`` seconds, no
 pose comes of a damaged frame, its memory grows by 5 % at most after the warm-up (a fifth of the
-time), it has as many threads as when it was activated first, nothing unexpected is in its log, and
+time), it has no more threads at the end than in the warm-up, nothing unexpected is in its log, and
 SIGINT ends it within 5 s with status 0 and nobody left behind.
 """
 
@@ -42,6 +42,8 @@ from heatnet_ros.ros.status_line import StatusLine
 START_LIMIT_S, EXIT_LIMIT_S, STUCK_S = 60.0, 5.0, 15.0
 MAX_GROWTH = 0.05
 WARM_UP = 0.2
+# when this process itself gets no time, its clock says nothing about the node
+WATCH_S, STALL_S, SAMPLE_S = 0.05, 0.5, 0.5
 # at the end of a run nothing more happens for this long: threads and memory settle
 SETTLE_S = 3.0
 UNEXPECTED = ("Traceback", "unexpectedly", "A frame failed")
@@ -68,6 +70,7 @@ class Run:
         self.rng = random.Random(seed)
         self.outcomes: list[Outcome] = []
         self.samples: list[Sample] = []
+        self.stalls: list[tuple[float, float]] = []
         self.threads_at_start: list[str] = []
         self.cycles = 0
         self.threads_at_end: list[str] = []
@@ -101,10 +104,24 @@ class Run:
         self.threads_at_start = self.world.threads()
 
     def _watch(self) -> None:
-        while not self._over.wait(0.5):
+        last_s = sampled_s = time.monotonic()
+        while not self._over.wait(WATCH_S):
+            now_s = time.monotonic()
+            if now_s - last_s > STALL_S:
+                self.stalls.append((last_s, now_s))
+            last_s = now_s
+            if now_s - sampled_s < SAMPLE_S:
+                continue
+            sampled_s = now_s
             taken = self.world.sample()
             if taken is not None:
                 self.samples.append(taken)
+
+    def _stalled_s(self, begin_s: float, end_s: float) -> float:
+        """How much of an interval this process did not run: the whole machine was held."""
+        time.sleep(2 * WATCH_S)  # the watch may only be about to note it
+        held = [min(b, end_s) - max(a, begin_s) for a, b in self.stalls]
+        return sum(seconds for seconds in held if seconds > 0)
 
     def _choose(self, passed_s: float) -> list[Event]:
         kinds: list[Any] = []
@@ -143,7 +160,10 @@ class Run:
             return bool(found) or not self.world.node.alive
 
         self.world.listener.wait_for(is_back, STUCK_S)
-        return max(found[0].time_s - good_s, 0.0) if found else None
+        if not found:
+            return None
+        end_s = found[0].time_s
+        return max(end_s - good_s - self._stalled_s(good_s, end_s), 0.0)
 
 
 def judge(run: Run, exit_: tuple[float | None, int | None, list[int]], limit_s: float) -> Any:
@@ -163,6 +183,8 @@ def judge(run: Run, exit_: tuple[float | None, int | None, list[int]], limit_s: 
             times[name].append(outcome.back_s)
     took_s, status, left = exit_
     more = Counter(run.threads_at_end) - Counter(run.threads_at_start)
+    early = [s.threads for s in samples if s.time_s - samples[0].time_s <= WARM_UP * run.seconds]
+    most_early = max([*early, len(run.threads_at_start)])
     report = {
         "seconds": run.seconds,
         "rounds": len(outcomes),
@@ -179,11 +201,13 @@ def judge(run: Run, exit_: tuple[float | None, int | None, list[int]], limit_s: 
         },
         "threads": {
             "start": len(run.threads_at_start),
+            "warm_up_most": most_early,
             "end": len(run.threads_at_end),
             "more": sorted(more.elements()),
         },
         "unexpected": [line for line in log.splitlines() if any(u in line for u in UNEXPECTED)],
         "exit": {"seconds": took_s, "status": status, "left": left},
+        "stalled_s": round(sum(end - begin for begin, end in run.stalls), 1),
         "machine": f"{describe_processor()}, {count_cores()} cores",
     }
     slow = [o for o in outcomes if o.back_s is None or o.back_s > limit_s]
@@ -194,13 +218,14 @@ def judge(run: Run, exit_: tuple[float | None, int | None, list[int]], limit_s: 
         f"the node did not do what it was told: {[asdict(o) for o in failed]}": failed,
         "poses of damaged frames": report["poses_of_damaged_frames"],
         f"memory grew by more than {MAX_GROWTH:.0%}": after > (1 + MAX_GROWTH) * before,
-        "more threads than at the start": len(run.threads_at_end) > len(run.threads_at_start),
+        "more threads than in the warm-up": len(run.threads_at_end) > most_early,
         "the log holds unexpected errors": report["unexpected"],
         f"no clean end on SIGINT in {EXIT_LIMIT_S:g} s": took_s is None or status != 0 or left,
     }
     report["faults"] = [what for what, wrong in checks.items() if wrong]
     every = max(len(samples) // 100, 1)
     report["memory_series_mb"] = [(s.rss_mb, s.anonymous_mb) for s in samples[::every]]
+    report["threads_series"] = [s.threads for s in samples[::every]]
     report["unheard_s"] = _summary([o.unheard_s for o in outcomes])
     report["outcomes"] = [asdict(outcome) for outcome in outcomes]
     return report
@@ -227,8 +252,10 @@ def format_report(report: dict[str, Any]) -> str:
         f"{report['rounds']} rounds, {report['cycles']} lifecycle cycles, {report['poses']} poses, "
         f"{report['poses_wrong']} wrong, {report['poses_of_damaged_frames']} of damaged frames",
         f"memory {memory['warm']:.0f} MB warm, {memory['end']:.0f} MB at the end "
-        f"({memory['growth']:+.1%}); threads {threads['start']} -> {threads['end']}; "
-        f"ended by SIGINT {seconds}, status {end['status']}",
+        f"({memory['growth']:+.1%}); threads {threads['start']} at the start, "
+        f"{threads['warm_up_most']} at most in the warm-up, {threads['end']} at the end; "
+        f"ended by SIGINT {seconds}, status {end['status']}; "
+        f"good frames had no reader for {report['unheard_s']['most']:.1f} s at most",
         *(f"FAILED: {fault}" for fault in report["faults"]),
     ]
     return "\n".join(lines)
