@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
     find_spec("moderngl") is None, reason="moderngl is not installed: pip install .[render]"
 )
 # a run of seconds is all warm-up, which is what the long one is there to tell apart
-NOT_IN_SO_SHORT_A_RUN = "memory grew"
+NOT_IN_SO_SHORT_A_RUN = ("memory grew", "more threads than in the warm-up")
 
 
 def test_poses_come_back_whatever_happens(tmp_path):
@@ -32,4 +32,6 @@ def test_poses_come_back_whatever_happens(tmp_path):
     report = json.loads(report_file.read_text())
     faults = [fault for fault in report["faults"] if not fault.startswith(NOT_IN_SO_SHORT_A_RUN)]
     assert faults == [], done.stdout + (tmp_path / "node.log").read_text()[-3000:]
+    threads = report["threads"]
+    assert threads["end"] <= threads["start"] + 2, threads["more"]
     assert report["rounds"] >= 5 and report["cycles"] >= 2 and report["poses"] > 20
