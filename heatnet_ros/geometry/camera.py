@@ -158,6 +158,7 @@ class Letterbox:
 def fit_letterbox(image_hw: tuple[int, int], size_hw: tuple[int, int]) -> Letterbox:
     """Largest letterbox of an image in the network's input, centred."""
     scale = min(size_hw[0] / image_hw[0], size_hw[1] / image_hw[1])
-    w, h = round(image_hw[1] * scale), round(image_hw[0] * scale)
+    # a strip of an image still has a row
+    w, h = max(round(image_hw[1] * scale), 1), max(round(image_hw[0] * scale), 1)
     left, top = (size_hw[1] - w) // 2, (size_hw[0] - h) // 2
     return Letterbox(scale, left, top, (w, h), size_hw, (w / image_hw[1], h / image_hw[0]))

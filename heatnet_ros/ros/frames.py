@@ -54,7 +54,7 @@ def build_frame(images: ImageSet, topics: Topics, rectified: bool) -> Frame:
     _check_frame_id(color.header.frame_id, info.header.frame_id, topics.color, topics.camera_info)
     K, distortion = camera_info_to_intrinsics(info, rectified, topics.camera_info)
     if isinstance(color, CompressedImage):
-        rgb = compressed_to_rgb(color, topics.color)
+        rgb = compressed_to_rgb(color, topics.color, image_size_of(info))
     else:
         rgb = image_to_rgb(color, topics.color)
     size = (rgb.shape[1], rgb.shape[0])
@@ -88,7 +88,8 @@ def _check_frame_id(color: str, other: str, color_topic: str, topic: str) -> Non
         return
     remedy = "Remap camera_info to the colour camera's." if "info" in topic else _ALIGN
     raise DataError(
-        f"{topic}: frame_id is '{other}', {color_topic} has '{color}'; expected the same. {remedy}"
+        f"{topic}: frame_id is '{other:.40}', {color_topic} has '{color:.40}'; expected the same. "
+        f"{remedy}"
     )
 
 

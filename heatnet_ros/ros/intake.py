@@ -104,6 +104,14 @@ class Intake:
         self._lost[topic] += number
 
     def _is_in_order(self, stream: str, topic: str, message: Any) -> bool:
+        if message.header.stamp.nanosec >= 1_000_000_000:
+            self._statistics.count("bad_input")
+            self._problems.report(
+                Source.INPUT,
+                f"{topic}: the stamp has {message.header.stamp.nanosec} nanoseconds, expected less "
+                "than 1000000000. The publisher fills the message wrongly.",
+            )
+            return False
         stamp_ns = stamp_to_ns(message.header.stamp)
         newest_ns = self._newest_ns.get(stream, stamp_ns)
         if stamp_ns >= newest_ns:

@@ -15,6 +15,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from heatnet_ros.errors import DataError
 from heatnet_ros.geometry.camera import scale_points
+from heatnet_ros.ros.encoded_images import read_size
+from heatnet_ros.ros.plausibility import (
+    check_byte_order,
+    check_coefficients,
+    check_intrinsics,
+    check_padding,
+)
 from heatnet_ros.types import DepthF32, Distortion, FloatArray, ImageU8
 
 _COLOR_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
@@ -33,7 +40,6 @@ _IMREAD_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _CV_BRIDGE_FAULTS = (
     ValueError, TypeError, RuntimeError, ImportError, AttributeError, LookupError, cv2.error,
 )  # fmt: skip
-_ENDINGS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
 
 
 def stamp_to_ns(stamp: Any) -> int:
@@ -55,19 +61,29 @@ def image_to_rgb(message: Image, topic: str) -> ImageU8:
     return np.asarray(cv2.cvtColor(pixels, _TO_RGB[message.encoding]), np.uint8)
 
 
-def compressed_to_rgb(message: CompressedImage, topic: str) -> ImageU8:
-    """JPEG or PNG -> HxWx3 uint8 RGB. Raises DataError on damaged or truncated data."""
+def compressed_to_rgb(
+    message: CompressedImage, topic: str, size_wh: tuple[int, int] | None = None
+) -> ImageU8:
+    """JPEG or PNG -> HxWx3 uint8 RGB. Raises DataError on damaged or truncated data.
+
+    ``size_wh``: nothing of another size is decoded: a header can claim any.
+    """
     data = np.frombuffer(message.data, np.uint8)
-    content = data.tobytes()
-    ending = _ENDINGS.get(content[:2])
-    # OpenCV fills the rest of a truncated JPEG with grey and reports nothing
-    complete = ending is not None and ending in content[-64:]
-    bgr = cv2.imdecode(data, _IMREAD_FLAGS) if complete else None
-    if bgr is None:
-        fault = "are truncated or damaged" if ending else "begin like neither"
+    try:
+        size, fault = read_size(data.tobytes()), "are truncated or damaged"
+    except ValueError:
+        size, fault = None, "begin like neither"
+    if size is not None and size_wh is not None and size != size_wh:
+        raise DataError(
+            f"{topic}: the image is {size[0]}x{size[1]}, CameraInfo describes one of "
+            f"{size_wh[0]}x{size_wh[1]}. Publish the CameraInfo of this resolution."
+        )
+    bgr = cv2.imdecode(data, _IMREAD_FLAGS) if size is not None else None
+    if bgr is None or (bgr.shape[1], bgr.shape[0]) != size:
         raise DataError(
             f"{topic}: expected a whole JPEG or PNG, got {len(data)} bytes of format "
-            f"'{message.format}' that {fault}. Check the publisher's image_transport and the link."
+            f"'{_clip(message.format)}' that {fault}. Check the publisher's image_transport and "
+            "the link."
         )
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
@@ -83,12 +99,13 @@ def image_to_depth_m(message: Image, topic: str) -> DepthF32:
         values = _convert_by_cv_bridge(message, "passthrough", topic, ", ".join(_DEPTH_TYPES))
         if values.ndim != 2 or values.dtype not in (np.uint16, np.float32):
             raise DataError(
-                f"{topic}: encoding '{message.encoding}' is no depth; expected one of "
+                f"{topic}: encoding '{_clip(message.encoding)}' is no depth; expected one of "
                 f"{', '.join(_DEPTH_TYPES)}. Remap depth/image_raw to the aligned depth topic."
             )
     else:
         order = ">" if message.is_bigendian else "<"
         values = _view(message, np.dtype(order + kind), 1, topic)
+        check_byte_order(values, topic)
     if values.dtype.kind == "u":
         depth = values.astype(np.float32)
         depth *= np.float32(1e-3)
@@ -117,10 +134,18 @@ def _check_length(message: Image, expected: int, topic: str) -> None:
     size = f"{message.width}x{message.height}"
     if message.height == 0 or message.width == 0:
         raise DataError(f"{topic}: image is empty ({size}). Check the camera driver.")
+    described = f"for {size} '{_clip(message.encoding)}' with step {message.step}"
     if len(message.data) < expected:
         raise DataError(
             f"{topic}: image data is truncated, got {len(message.data)} bytes, expected {expected} "
-            f"for {size} '{message.encoding}' with step {message.step}. Check the publisher."
+            f"{described}. Check the publisher."
+        )
+    whole = message.step * message.height
+    if len(message.data) not in (expected, whole):  # the last row may lack its padding
+        raise DataError(
+            f"{topic}: image data is of another length, got {len(message.data)} bytes, expected "
+            f"{whole} {described}: the pixels are elsewhere than the message says. Check the "
+            "publisher."
         )
 
 
@@ -133,6 +158,7 @@ def _view(message: Image, dtype: np.dtype[Any], channels: int, topic: str) -> ND
             f"{topic}: step is {step}, expected at least {row} bytes for {width} pixels of "
             f"'{message.encoding}'. The publisher fills the message wrongly."
         )
+    check_padding(step, row, f"{width} pixels of '{message.encoding}'", topic)
     _check_length(message, step * (height - 1) + row, topic)
     shape: tuple[int, ...] = (height, width)
     strides: tuple[int, ...] = (step, channels * dtype.itemsize)
@@ -148,16 +174,17 @@ def _convert_by_cv_bridge(message: Image, encoding: str, topic: str, known: str)
         from cv_bridge import CvBridge
     except (ImportError, AttributeError) as error:  # the latter: built for another numpy
         raise DataError(
-            f"{topic}: encoding '{message.encoding}' needs cv_bridge, which is not installed or "
-            f"does not load ({error}); without it: {known}. Install ros-$ROS_DISTRO-cv-bridge or "
-            "change the encoding (or the topic: is depth remapped to colour?)."
+            f"{topic}: encoding '{_clip(message.encoding)}' needs cv_bridge, which is not "
+            f"installed or does not load ({error}); without it: {known}. Install "
+            "ros-$ROS_DISTRO-cv-bridge or change the encoding (or the topic: is depth remapped to "
+            "colour?)."
         ) from error
     try:
         return np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding=encoding))
     except _CV_BRIDGE_FAULTS as error:  # CvBridgeError is a TypeError
         raise DataError(
-            f"{topic}: cv_bridge cannot convert '{message.encoding}' to '{encoding}': {error}. "
-            f"Publish one of {known}."
+            f"{topic}: cv_bridge cannot convert '{_clip(message.encoding)}' to '{encoding}': "
+            f"{error}. Publish one of {known}."
         ) from error
 
 
@@ -189,6 +216,7 @@ def camera_info_to_intrinsics(
             "skew and other last rows are not supported. Calibrate the camera anew "
             "(camera_calibration) or mend what fills CameraInfo."
         )
+    check_intrinsics(info, K, name, topic)
     for axis, (offset, binning) in enumerate(
         ((info.roi.x_offset, info.binning_x), (info.roi.y_offset, info.binning_y))
     ):
@@ -197,8 +225,9 @@ def camera_info_to_intrinsics(
         K[axis, 2] = scale_points(K[axis, 2] - offset, scale)
     if rectified or not len(info.d):
         return K, Distortion()
+    check_coefficients(info.d, topic)
     try:
-        return K, Distortion(info.distortion_model, tuple(info.d))
+        return K, Distortion(_clip(info.distortion_model), tuple(info.d))
     except DataError as error:
         raise DataError(f"{topic}: {error}") from error
 
@@ -208,6 +237,11 @@ def image_size_of(info: CameraInfo) -> tuple[int, int]:
     width = info.roi.width or info.width
     height = info.roi.height or info.height
     return width // max(info.binning_x, 1), height // max(info.binning_y, 1)
+
+
+def _clip(text: str) -> str:
+    """What a message says of itself may be of any length."""
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def array_to_image(pixels: NDArray[np.generic], encoding: str) -> Image:

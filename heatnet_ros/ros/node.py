@@ -39,9 +39,11 @@ from heatnet_ros.ros.diagnostics import build_diagnostics
 from heatnet_ros.ros.frames import ImageSet, Topics
 from heatnet_ros.ros.intake import Intake
 from heatnet_ros.ros.mailbox import Mailbox
+from heatnet_ros.ros.memory import give_back, limit_arenas
 from heatnet_ros.ros.params import NodeParameters
 from heatnet_ros.ros.problems import Problems, Source
 from heatnet_ros.ros.publishers import ResultPublishers
+from heatnet_ros.ros.services import guard_services
 from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.statistics import Statistics
 from heatnet_ros.ros.worker import Settings, Worker
@@ -102,11 +104,15 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._report, clock=steady)
         self._start_timer = self.create_timer(0.0, self._autostart, clock=steady)
+        guard_services(self)
 
     def _autostart(self) -> None:
         self.destroy_timer(self._start_timer)
-        if self.get_parameter("autostart").value and self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
+        try:
+            if self.get_parameter("autostart").value and self.trigger_configure() == SUCCESS:
+                self.trigger_activate()
+        except RuntimeError:  # RCLError: the transition is over already
+            self.get_logger().info("A lifecycle manager was quicker than autostart.")
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the pipeline; FAILURE with a message leaves the node unconfigured."""
@@ -267,6 +273,8 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         if configured is not None:
             configured.publishers.destroy()
             configured.pipeline.close()
+            del configured  # with it the networks go
+            give_back()
 
     def destroy_node(self) -> None:
         """Stop the worker first: it must not publish through what is gone."""
@@ -311,6 +319,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of ``ros2 run heatnet_ros pose_node``."""
+    limit_arenas()
     start_ros("pose_node", "6D poses of known objects from a camera's images", args)
     node = PoseNode()
     try:

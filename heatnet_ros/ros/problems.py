@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 REPEAT_S = 5.0
+_MAX_KINDS = 256
 
 
 class Source(StrEnum):
@@ -65,11 +66,18 @@ class Problems:
             log = now - self._logged_s.get(kind, -REPEAT_S) >= REPEAT_S
             if log:
                 self._logged_s[kind] = now
+                self._forget_old(now)
             known = self._present.get(source)
             logged = log or (known is not None and known.logged)
             self.last = self._present[source] = Problem(message, now, logged)
         if log:
             self._log_error(message)
+
+    def _forget_old(self, now: float) -> None:
+        """Messages quote what cameras send: there is no end of them."""
+        if len(self._logged_s) > _MAX_KINDS:
+            recent = {kind: s for kind, s in self._logged_s.items() if now - s < REPEAT_S}
+            self._logged_s = dict(list(recent.items())[-_MAX_KINDS:])
 
     def clear(self, source: Source) -> None:
         """The problem, if there was one, is over."""

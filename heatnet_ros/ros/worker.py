@@ -65,14 +65,18 @@ class Worker:
 
     def _run(self) -> None:
         while (images := self._mailbox.take()) is not None:
-            try:
-                self._process(images)
-            except HeatnetError as error:
-                self._statistics.count("failed")
-                self._problems.report(Source.PIPELINE, str(error))
-            except Exception:  # one frame must not end the node, whatever is wrong with it
-                self._statistics.count("failed")
-                self._problems.report(Source.PIPELINE, f"A frame failed: {traceback.format_exc()}")
+            self.handle(images)
+
+    def handle(self, images: ImageSet) -> None:
+        """One frame, in the caller's thread; never raises."""
+        try:
+            self._process(images)
+        except HeatnetError as error:
+            self._statistics.count("failed")
+            self._problems.report(Source.PIPELINE, str(error))
+        except Exception:  # one frame must not end the node, whatever is wrong with it
+            self._statistics.count("failed")
+            self._problems.report(Source.PIPELINE, f"A frame failed: {traceback.format_exc()}")
 
     def _process(self, images: ImageSet) -> None:
         settings = self.settings

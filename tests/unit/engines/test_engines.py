@@ -47,10 +47,18 @@ def convolve(rgb: np.ndarray, weight: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_any_batch_gives_the_right_numbers(backend: str, network: Path, weight: np.ndarray) -> None:
     engine = load_engine(network, EngineConfig(backend=backend, precision="fp32"))
-    for count in (1, 3, 2, 7):
+    for count in (1, 3, 2, 7, 9):
         out = engine.run({"rgb": images(count)})
         assert out.keys() == {"y"}
         np.testing.assert_allclose(out["y"], convolve(images(count), weight), atol=1e-5)
+
+
+def test_openvino_keeps_no_memory_of_a_large_batch(network: Path) -> None:
+    """It keeps what its largest batch took: more are run in parts."""
+    engine = load_engine(network, EngineConfig(backend="openvino", precision="fp32"))
+    for count in (9, 200):
+        assert len(engine.run({"rgb": images(count)})["y"]) == count
+        assert engine._request.get_input_tensor(0).shape[0] <= 4
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -176,6 +176,13 @@ def test_a_blob_in_the_letterbox_comes_back_exactly(
     np.testing.assert_allclose(letterbox.to_image(edges), center, atol=0.03)
 
 
+@pytest.mark.parametrize("image_hw", [(1, 640), (640, 1), (1, 1), (3, 5000)])
+def test_a_strip_of_an_image_has_a_letterbox(image_hw: tuple[int, int]) -> None:
+    letterbox = fit_letterbox(image_hw, (320, 320))
+    out = letterbox.apply(np.full((*image_hw, 3), 7, np.uint8), fill=0)
+    assert out.shape == (320, 320, 3) and (out == 7).any()
+
+
 def test_letterbox_corners_are_the_images_corners() -> None:
     letterbox = fit_letterbox((480, 640), (320, 320))
     corners = np.array([[0.0, 40.0], [320.0, 280.0]])

@@ -246,3 +246,15 @@ def test_every_frame_is_accounted_for():
     assert values["sync_losses"] == str(1 + 1 + len(range(1000, 2000, 33)))
     ends = [int(values[name]) for name in ("no_camera_info", "out_of_order", "sync_losses")]
     assert int(values["received"]) == sum(ends) + len(desk.box.stamps) + 1
+
+
+@pytest.mark.parametrize("topic", ["color", "depth"])
+def test_a_stamp_that_is_none_is_refused_and_moves_no_clock(desk, topic):
+    desk.frame(5000)
+    wrong = image(5033)
+    wrong.header.stamp.nanosec = 4_294_967_295
+    getattr(desk.intake, f"on_{topic}")(wrong)
+    assert re.search(rf"/{topic}: the stamp has 4294967295 nanoseconds", desk.errors[0])
+    desk.frame(5066)
+    assert desk.box.stamps == [5000, 5066]
+    assert desk.statistics.values()["clock_resets"] == "0"

@@ -108,6 +108,28 @@ def test_truncated_data_is_refused():
         image_to_rgb(message, "/color")
 
 
+@pytest.mark.parametrize("extra", [1, 6, 100])
+def test_data_of_another_length_than_the_rows_are_refused(extra):
+    message = padded(array_to_image(RGB, "rgb8"), 7)
+    message.data = message.data + array.array("B", bytes(extra))
+    with pytest.raises(DataError, match=rf"/color.*got {132 + extra} bytes, expected 132"):
+        image_to_rgb(message, "/color")
+
+
+def test_the_last_row_may_lack_its_padding():
+    message = padded(array_to_image(RGB, "rgb8"), 7)
+    message.data = message.data[:-7]
+    np.testing.assert_array_equal(image_to_rgb(message, "/color"), RGB)
+
+
+def test_what_a_message_says_of_itself_is_quoted_in_part():
+    message = array_to_image(RGB, "rgb8")
+    message.encoding = "x" * 100_000
+    with pytest.raises(DataError) as error:
+        image_to_rgb(message, "/color")
+    assert len(str(error.value)) < 1000
+
+
 def test_empty_image_is_refused():
     with pytest.raises(DataError, match=r"/color: image is empty \(0x6\)"):
         image_to_rgb(array_to_image(RGB[:, :0], "rgb8"), "/color")

@@ -55,3 +55,11 @@ def test_a_node_that_starts_anew_says_the_same_again(bench):
     bench.problems.forget()
     bench.problems.report(Source.INPUT, "/color: bad")
     assert len(bench.errors) == 2
+
+
+def test_no_memory_is_kept_of_what_cameras_call_themselves(bench):
+    for i in range(3000):
+        bench.problems.report(Source.INPUT, f"/color: bad encoding {'x' * i}")
+    assert len(bench.problems._logged_s) < 1000
+    bench.problems.report(Source.INPUT, f"/color: bad encoding {'x' * 2999}")
+    assert len(bench.errors) == 3000, "the newest are still known"

@@ -1,0 +1,297 @@
+"""Everything that goes wrong around ``pose_node``, at random, and whether poses come back.
+
+    python tests/bench/chaos.py --seconds 600 --seed 0 --json chaos.json
+
+A camera that publishes recorded frames, the node with its networks, and this listener are
+processes over DDS. One event after the other (a third of them two or three at once): the camera is
+killed and started again, depth, colour or CameraInfo stop, stamps jump, stand still or are zero,
+QoS, resolution and encoding change, images are cut, a simulation's clock is reset, parameters are
+set hundreds of times a second, and every ``--cycle`` seconds the lifecycle goes down to
+unconfigured and up. After each, good data come again and the time from the first good frame that
+the middleware has a reader for (from the answer to ``activate``, where that is later) to the next
+right pose is taken: ADD(-S) below a tenth of the diameter, of an image not older than that frame.
+
+Fails (exit status 1) unless the node lives, each event is over within ``--limit`` seconds, no
+pose comes of a damaged frame, its memory grows by 5 % at most after the warm-up (a fifth of the
+time), it has no more threads at the end than in the warm-up, nothing unexpected is in its log, and
+SIGINT ends it within 5 s with status 0 and nobody left behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from chaos_camera import DAMAGED
+from chaos_events import KINDS, Event, LifecycleCycle
+from chaos_world import Sample, Seen, World
+
+from heatnet_ros.files import write_json
+from heatnet_ros.machine import count_cores, describe_processor
+from heatnet_ros.ros.status_line import StatusLine
+
+START_LIMIT_S, EXIT_LIMIT_S, STUCK_S = 60.0, 5.0, 15.0
+MAX_GROWTH = 0.05
+WARM_UP = 0.2
+# when this process itself gets no time, its clock says nothing about the node
+WATCH_S, STALL_S, SAMPLE_S = 0.05, 0.5, 0.5
+# at the end of a run nothing more happens for this long: threads and memory settle
+SETTLE_S = 3.0
+UNEXPECTED = ("Traceback", "unexpectedly", "A frame failed")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One round: what happened, and how long poses took to come back (None: they did not).
+
+    unheard_s: how long good frames came before the middleware had a reader for them.
+    """
+
+    events: list[str]
+    detail: str
+    back_s: float | None
+    unheard_s: float
+
+
+class Run:
+    """Plays the events; ``outcomes`` and ``samples`` are what came of it."""
+
+    def __init__(self, world: World, seconds: float, seed: int, cycle_s: float) -> None:
+        self.world, self.seconds, self.cycle_s = world, seconds, cycle_s
+        self.rng = random.Random(seed)
+        self.outcomes: list[Outcome] = []
+        self.samples: list[Sample] = []
+        self.stalls: list[tuple[float, float]] = []
+        self.threads_at_start: list[str] = []
+        self.cycles = 0
+        self.threads_at_end: list[str] = []
+        self._over = threading.Event()
+
+    def play(self, status: StatusLine) -> None:
+        """Until the time is over or the node is dead."""
+        self._wait_for_first_pose()
+        threading.Thread(target=self._watch, daemon=True).start()
+        began_s = time.monotonic()
+        while self.world.node.alive:
+            passed_s = time.monotonic() - began_s
+            if passed_s >= self.seconds:
+                break
+            events = self._choose(passed_s)
+            self.outcomes.append(self._round(events))
+            last = self.outcomes[-1]
+            back = "NOT BACK" if last.back_s is None else f"back in {last.back_s:.2f} s"
+            text = f"{passed_s:.0f} s  {len(self.outcomes)} rounds  {' + '.join(last.events)}: "
+            status.show_bar(passed_s / self.seconds, text + back)
+        time.sleep(SETTLE_S)
+        self.threads_at_end = self.world.threads()
+        self._over.set()
+
+    def _wait_for_first_pose(self) -> None:
+        listener = self.world.listener
+        right = lambda: any(s.right for s in listener.seen)  # noqa: E731
+        if not listener.wait_for(right, START_LIMIT_S):
+            raise SystemExit(f"No right pose in {START_LIMIT_S:.0f} s: see {self.world.node_log}")
+        time.sleep(2.0)  # every thread that a good frame needs is there
+        self.threads_at_start = self.world.threads()
+
+    def _watch(self) -> None:
+        last_s = sampled_s = time.monotonic()
+        while not self._over.wait(WATCH_S):
+            now_s = time.monotonic()
+            if now_s - last_s > STALL_S:
+                self.stalls.append((last_s, now_s))
+            last_s = now_s
+            if now_s - sampled_s < SAMPLE_S:
+                continue
+            sampled_s = now_s
+            taken = self.world.sample()
+            if taken is not None:
+                self.samples.append(taken)
+
+    def _stalled_s(self, begin_s: float, end_s: float) -> float:
+        """How much of an interval this process did not run: the whole machine was held."""
+        time.sleep(2 * WATCH_S)  # the watch may only be about to note it
+        held = [min(b, end_s) - max(a, begin_s) for a, b in self.stalls]
+        return sum(seconds for seconds in held if seconds > 0)
+
+    def _choose(self, passed_s: float) -> list[Event]:
+        kinds: list[Any] = []
+        if passed_s >= self.cycle_s * self.cycles:
+            kinds.append(LifecycleCycle)
+            self.cycles += 1
+        number = self.rng.choice([0, 0, 1, 2]) if kinds else self.rng.choice([1, 1, 2, 3])
+        kinds += self.rng.sample(KINDS, number)
+        return [kind(self.world, self.rng) for kind in kinds]
+
+    def _round(self, events: list[Event]) -> Outcome:
+        camera = self.world.camera
+        for event in events:
+            event.begin()
+        time.sleep(max(event.lasts_s for event in events))
+        for event in reversed(events):  # the lifecycle comes up last
+            event.end()
+        camera.send(reset=True)
+        good = camera.wait_until_good()
+        back_s = self._time_back(time.monotonic(), good)
+        detail = "; ".join(event.detail for event in events if event.detail)
+        return Outcome([event.name for event in events], detail, back_s, good["unheard_s"])
+
+    def _time_back(self, ready_s: float, good: dict[str, Any]) -> float | None:
+        """Until a right pose arrives of an image that was taken from then on."""
+        good_s, read = max(ready_s, good["good_s"]), 0
+        found: list[Seen] = []
+
+        def is_back() -> bool:
+            nonlocal read
+            new = self.world.listener.seen[read:]
+            read += len(new)
+            latest_ns = time.time_ns() + 10**9  # some faults are in the future
+            stamps = range(good["stamp_ns"], latest_ns)
+            found.extend(s for s in new if s.right and s.stamp_ns in stamps)
+            return bool(found) or not self.world.node.alive
+
+        self.world.listener.wait_for(is_back, STUCK_S)
+        if not found:
+            return None
+        end_s = found[0].time_s
+        return max(end_s - good_s - self._stalled_s(good_s, end_s), 0.0)
+
+
+def judge(run: Run, exit_: tuple[float | None, int | None, list[int]], limit_s: float) -> Any:
+    """The report, and what is not as it must be."""
+    samples, outcomes = run.samples, run.outcomes
+    warm = [s for s in samples if s.time_s - samples[0].time_s >= WARM_UP * run.seconds]
+    edge = max(len(warm) // 6, 1)
+    before, after = (
+        statistics.median(s.rss_mb for s in part) if part else 0.0
+        for part in (warm[:edge], warm[-edge:])
+    )
+    seen = run.world.listener.seen
+    log = run.world.node_log.read_text(errors="replace")
+    times: dict[str, list[float | None]] = defaultdict(list)
+    for outcome in outcomes:
+        for name in outcome.events:
+            times[name].append(outcome.back_s)
+    took_s, status, left = exit_
+    more = Counter(run.threads_at_end) - Counter(run.threads_at_start)
+    early = [s.threads for s in samples if s.time_s - samples[0].time_s <= WARM_UP * run.seconds]
+    most_early = max([*early, len(run.threads_at_start)])
+    report = {
+        "seconds": run.seconds,
+        "rounds": len(outcomes),
+        "cycles": run.cycles,
+        "limit_s": limit_s,
+        "back_s": {name: _summary(values) for name, values in sorted(times.items())},
+        "poses": len(seen),
+        "poses_wrong": sum(s.right is False for s in seen),
+        "poses_of_damaged_frames": sum(s.stamp_ns % 1000 == DAMAGED for s in seen),
+        "memory_mb": {
+            "warm": before,
+            "end": after,
+            "growth": round(after / max(before, 1.0) - 1, 4),
+        },
+        "threads": {
+            "start": len(run.threads_at_start),
+            "warm_up_most": most_early,
+            "end": len(run.threads_at_end),
+            "more": sorted(more.elements()),
+        },
+        "unexpected": [line for line in log.splitlines() if any(u in line for u in UNEXPECTED)],
+        "exit": {"seconds": took_s, "status": status, "left": left},
+        "stalled_s": round(sum(end - begin for begin, end in run.stalls), 1),
+        "machine": f"{describe_processor()}, {count_cores()} cores",
+    }
+    slow = [o for o in outcomes if o.back_s is None or o.back_s > limit_s]
+    failed = [o for o in outcomes if "FAILED" in o.detail or "NOT RESTORED" in o.detail]
+    checks = {
+        "the node died": not outcomes or (status is None and took_s is None and not left),
+        f"poses not back within {limit_s:g} s: {[asdict(o) for o in slow]}": slow,
+        f"the node did not do what it was told: {[asdict(o) for o in failed]}": failed,
+        "poses of damaged frames": report["poses_of_damaged_frames"],
+        f"memory grew by more than {MAX_GROWTH:.0%}": after > (1 + MAX_GROWTH) * before,
+        "more threads than in the warm-up": len(run.threads_at_end) > most_early,
+        "the log holds unexpected errors": report["unexpected"],
+        f"no clean end on SIGINT in {EXIT_LIMIT_S:g} s": took_s is None or status != 0 or left,
+    }
+    report["faults"] = [what for what, wrong in checks.items() if wrong]
+    every = max(len(samples) // 100, 1)
+    report["memory_series_mb"] = [(s.rss_mb, s.anonymous_mb) for s in samples[::every]]
+    report["threads_series"] = [s.threads for s in samples[::every]]
+    report["unheard_s"] = _summary([o.unheard_s for o in outcomes])
+    report["outcomes"] = [asdict(outcome) for outcome in outcomes]
+    return report
+
+
+def _summary(values: list[float | None]) -> dict[str, Any]:
+    known = [v for v in values if v is not None]
+    return {
+        "rounds": len(values),
+        "stuck": len(values) - len(known),
+        "median": round(statistics.median(known), 2) if known else None,
+        "most": round(max(known), 2) if known else None,
+    }
+
+
+def format_report(report: dict[str, Any]) -> str:
+    lines = [f"{'event':<28}{'rounds':>7}{'median s':>10}{'most s':>8}{'stuck':>7}"]
+    for name, row in report["back_s"].items():
+        median, most = ("-" if row[k] is None else f"{row[k]:.2f}" for k in ("median", "most"))
+        lines.append(f"{name:<28}{row['rounds']:>7}{median:>10}{most:>8}{row['stuck']:>7}")
+    memory, threads, end = report["memory_mb"], report["threads"], report["exit"]
+    seconds = "never" if end["seconds"] is None else f"in {end['seconds']:.1f} s"
+    lines += [
+        f"{report['rounds']} rounds, {report['cycles']} lifecycle cycles, {report['poses']} poses, "
+        f"{report['poses_wrong']} wrong, {report['poses_of_damaged_frames']} of damaged frames",
+        f"memory {memory['warm']:.0f} MB warm, {memory['end']:.0f} MB at the end "
+        f"({memory['growth']:+.1%}); threads {threads['start']} at the start, "
+        f"{threads['warm_up_most']} at most in the warm-up, {threads['end']} at the end; "
+        f"ended by SIGINT {seconds}, status {end['status']}; "
+        f"good frames had no reader for {report['unheard_s']['most']:.1f} s at most",
+        *(f"FAILED: {fault}" for fault in report["faults"]),
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long (600)")
+    parser.add_argument("--seed", type=int, default=0, help="the events follow from it (0)")
+    parser.add_argument("--rate", type=float, default=10.0, help="frames per second (10)")
+    parser.add_argument(
+        "--cycle", type=float, default=11.5, help="seconds between lifecycle cycles"
+    )
+    parser.add_argument("--limit", type=float, default=2.0, help="seconds until poses are back (2)")
+    parser.add_argument("--params", default="config/pose_demo.yaml", help="of the node")
+    parser.add_argument("--json", type=Path, help="file for the report")
+    parser.add_argument("--out", type=Path, help="folder for film and logs (a temporary one)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chaos_") as temporary:
+        out = args.out or Path(temporary)
+        out.mkdir(parents=True, exist_ok=True)
+        world = World(args.params, out, args.rate, args.seed)
+        try:
+            run = Run(world, args.seconds, args.seed, args.cycle)
+            with StatusLine(sys.stderr) as status:
+                run.play(status)
+            report = judge(run, world.stop_node(EXIT_LIMIT_S), args.limit)
+        finally:
+            world.close()
+    if args.json:
+        write_json(args.json, report)
+    print(format_report(report))
+    return 1 if report["faults"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
