@@ -28,7 +28,15 @@ COMMANDS = {
     ),
     "predict": Command(
         "heatnet_ros.predict",
-        "find poses in images or a BOP scene without ROS; draw them and write JSON and CSV",
+        "find poses in images, a bag or a BOP scene without ROS; draw them, write JSON and CSV",
+    ),
+    "replay": Command(
+        "heatnet_ros.ros.replay",
+        "publish a bag or a BOP scene as a camera would, for pose_node; `replay sample` has one",
+    ),
+    "record": Command(
+        "heatnet_ros.record_command",
+        "record a camera's topics, or a rendered film with true poses, as a bag",
     ),
     "onboard": Command(
         "heatnet_ros.onboard_command",

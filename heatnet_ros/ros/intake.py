@@ -90,7 +90,7 @@ class Intake:
             self._unpaired_ns.append(stamp_ns)
             self._color.signalMessage(message)
 
-    def on_depth(self, message: Image) -> None:
+    def on_depth(self, message: Image | CompressedImage) -> None:
         """A depth image arrived."""
         self._seen_s["depth"] = self._clock()
         self._arrived[str(self._topics.depth)] += 1
@@ -144,7 +144,8 @@ class Intake:
         )
         return False
 
-    def _on_set(self, color: Image | CompressedImage, depth: Image | None = None) -> None:
+    def _on_set(self, color: Image | CompressedImage, depth: Image | CompressedImage | None = None
+    ) -> None:
         now = self._clock()
         self._seen_s["set"] = now
         self._forget_unpaired(stamp_to_ns(color.header.stamp))

@@ -1,21 +1,26 @@
 """sensor_msgs -> arrays. Every error names the topic, what was expected, what came and the remedy.
 
 Depth (REP-118): 32FC1 metres, 16UC1 or mono16 millimetres. Millimetres become metres here.
+
+Only fields are read, so the messages of a bag, which are no ROS types, are converted as well:
+sensor_msgs is imported where a message is made.
 """
 
 from __future__ import annotations
 
 import array
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from heatnet_ros.errors import DataError
 from heatnet_ros.geometry.camera import scale_points
 from heatnet_ros.types import DepthF32, Distortion, FloatArray, ImageU8
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 _COLOR_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 _TO_RGB = {
@@ -56,7 +61,16 @@ def image_to_rgb(message: Image, topic: str) -> ImageU8:
 
 
 def compressed_to_rgb(message: CompressedImage, topic: str) -> ImageU8:
-    """JPEG or PNG -> HxWx3 uint8 RGB. Raises DataError on damaged or truncated data."""
+    """JPEG or PNG -> HxWx3 uint8 RGB. Raises DataError on damaged or truncated data.
+
+    ``format`` is what image_transport writes (``rgb8; jpeg compressed bgr8``) or a bare ``jpeg``.
+    """
+    source, _, compression = message.format.partition(";")
+    if source.startswith("bayer"):
+        raise DataError(
+            f"{topic}: format '{message.format}' is a Bayer pattern, expected colour or grey. "
+            "Remap color/image_raw to the debayered image (image_proc: .../image_color)."
+        )
     data = np.frombuffer(message.data, np.uint8)
     content = data.tobytes()
     ending = _ENDINGS.get(content[:2])
@@ -69,6 +83,8 @@ def compressed_to_rgb(message: CompressedImage, topic: str) -> ImageU8:
             f"{topic}: expected a whole JPEG or PNG, got {len(data)} bytes of format "
             f"'{message.format}' that {fault}. Check the publisher's image_transport and the link."
         )
+    if "compressed rgb" in compression:  # red and blue were stored exchanged; else OpenCV's order
+        return np.asarray(bgr, np.uint8)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -94,11 +110,12 @@ def image_to_depth_m(message: Image, topic: str) -> DepthF32:
         depth *= np.float32(1e-3)
     else:
         depth = values.astype(np.float32, copy=False)
-    _check_depth(depth, topic)
+    check_depth(depth, topic)
     return depth
 
 
-def _check_depth(depth_m: DepthF32, topic: str) -> None:
+def check_depth(depth_m: DepthF32, topic: str) -> None:
+    """Raise DataError where no pixel is valid, or where the values must be millimetres."""
     valid = np.isfinite(depth_m) & (depth_m > 0)
     if not valid.any():
         raise DataError(
@@ -212,6 +229,8 @@ def image_size_of(info: CameraInfo) -> tuple[int, int]:
 
 def array_to_image(pixels: NDArray[np.generic], encoding: str) -> Image:
     """HxW or HxWxC array -> Image; the caller sets the header."""
+    from sensor_msgs.msg import Image
+
     pixels = np.ascontiguousarray(pixels)
     message = Image(encoding=encoding, height=pixels.shape[0], width=pixels.shape[1])
     message.step = pixels.strides[0]
