@@ -18,9 +18,13 @@ _ROS_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overri
 
 
 def load_params(path: Path) -> PipelineConfig:
-    """Read a ROS parameter file (``/**: ros__parameters: ...``).
+    """The pipeline's part of a parameter file, see ``load_all_params``."""
+    return load_all_params(path)[1]
 
-    Options of the node alone (``NodeConfig``) are checked and left out, as are rclpy's own.
+
+def load_all_params(path: Path) -> tuple[NodeConfig, PipelineConfig]:
+    """Read a ROS parameter file (``/**: ros__parameters: ...``); rclpy's own options are left out.
+
     Raises ConfigError on any other unknown key, a wrong type or a value out of range.
     """
     content = load_yaml(path, "Parameter file")
@@ -47,8 +51,8 @@ def load_params(path: Path) -> PipelineConfig:
     node_values = {name: values.pop(name) for name in list(values) if name in node_names}
     if isinstance(node_values.get("use_depth"), bool):  # `use_depth: true` is a bool to YAML
         node_values["use_depth"] = str(node_values["use_depth"]).lower()
-    build_config(NodeConfig, node_values, str(path))
-    return build_config(PipelineConfig, _nest(values, path), str(path))
+    node = build_config(NodeConfig, node_values, str(path))
+    return node, build_config(PipelineConfig, _nest(values, path), str(path))
 
 
 def _flatten(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -144,7 +144,8 @@ class Intake:
         )
         return False
 
-    def _on_set(self, color: Image | CompressedImage, depth: Image | CompressedImage | None = None
+    def _on_set(
+        self, color: Image | CompressedImage, depth: Image | CompressedImage | None = None
     ) -> None:
         now = self._clock()
         self._seen_s["set"] = now
