@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from heatnet_ros.bags.choice import Wanted
+from heatnet_ros.bags.choice import Wanted, add_topic_arguments
 from heatnet_ros.bags.reader import is_bag
 from heatnet_ros.bags.sample import find_recording
 from heatnet_ros.config import PipelineConfig
@@ -75,14 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, help="only the first N images")
     add_topic_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
-
-
-def add_topic_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare which topics of a bag are taken."""
-    for name, what in (("color", "colour image"), ("info", "CameraInfo"), ("depth", "depth")):
-        parser.add_argument(
-            f"--{name}-topic", metavar="TOPIC", help=f"of a bag: the {what} (default: found)"
-        )
 
 
 def run(args: argparse.Namespace, load: PipelineLoader = load_pipeline) -> int:

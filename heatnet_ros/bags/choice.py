@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,14 @@ class Wanted:
     color: str | None = None
     camera_info: str | None = None
     depth: str | None = None
+
+
+def add_topic_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare which topics of a bag are taken."""
+    for name, what in (("color", "colour image"), ("info", "CameraInfo"), ("depth", "depth")):
+        parser.add_argument(
+            f"--{name}-topic", metavar="TOPIC", help=f"of a bag: the {what} (default: found)"
+        )
 
 
 def choose_topics(bag: Bag, wanted: Wanted) -> Topics:
@@ -78,7 +87,7 @@ def list_truth(bag: Bag) -> dict[str, str]:
 def _first_messages(bag: Bag) -> dict[str, Any]:
     kinds = (*IMAGES, CAMERA_INFO)
     topics = sorted(topic for topic, kind in bag.topics.items() if kind in kinds)
-    return {topic: next(bag.read([topic])).message for topic in topics}
+    return {topic: bag.first(topic).message for topic in topics}
 
 
 def _is_depth(topic: str, message: Any) -> bool:

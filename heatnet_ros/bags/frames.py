@@ -83,8 +83,8 @@ class BagFrames:
 
     def _pair(self) -> Iterator[BagFrame]:
         topics = self._topics
-        first_info = next(self._bag.read([topics.camera_info]))
-        info_ns = first_info.time_ns  # an image that came before it is still of this camera
+        # an image that came before it is still of this camera
+        info_ns = self._bag.first(topics.camera_info).time_ns
         sets: list[tuple[Any, ...]] = []
         color, depth = OwnSimpleFilter(), OwnSimpleFilter()
         if topics.depth is None:

@@ -90,6 +90,16 @@ class Bag:
         """How many messages these topics have."""
         return sum(c.msgcount for c in self._connections if c.topic in topics)
 
+    def first(self, topic: str) -> Recorded:
+        """The first message of a topic. Raises DataError where it cannot be read."""
+        found = next(self.read([topic]), None)
+        if found is None:
+            raise DataError(
+                f"Bag {self.path} lists messages on {topic} and holds none: it is damaged. Mend it "
+                "(ros2 bag reindex, mcap recover)."
+            )
+        return found
+
     def read(
         self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[Recorded]:
@@ -120,7 +130,8 @@ class Bag:
 
         faults = (
             AnyReaderError, *ReaderErrors, TypesysError, apsw.Error, OSError, EOFError, ValueError,
-            LookupError, TypeError, AssertionError, struct.error, RuntimeError, _zstd_error(),
+            LookupError, TypeError, AssertionError, AttributeError, ArithmeticError, MemoryError,
+            RuntimeError, struct.error, _zstd_error(),
         )  # fmt: skip
         try:
             yield

@@ -71,7 +71,7 @@ class BagRecording:
             self._names[chosen.depth] = DEPTH
         self._names |= {topic: topic for topic in list_truth(bag)}
         self.topics = {}
-        for item in (next(bag.read([topic])) for topic in self._names):
+        for item in map(bag.first, self._names):
             message = self._convert(item.topic, item.message)
             self.topics[self._publish_as(item.topic, message)] = type(message)
         self.frames = bag.count([chosen.color])

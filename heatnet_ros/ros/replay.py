@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from heatnet_ros.bags.choice import add_topic_arguments
 from heatnet_ros.bags.sample import find_recording
 from heatnet_ros.errors import ConfigError, HeatnetError
-from heatnet_ros.predict import add_topic_arguments
 
 _EXAMPLES = """\
 examples:

@@ -52,8 +52,9 @@ LAYERS = {
     "evaluate": OFFLINE,
     "bench": OFFLINE | {"params_file", "predict_inputs"},
     "training": OFFLINE | {"bench"},
+    "bags": BASE | {"geometry", "ros"},  # only its conversions and pairing, which need no rclpy
     "params_file": BASE | {"ros"},  # only its config dataclass, which needs no rclpy
-    "ros": OFFLINE | {"params_file"},
+    "ros": OFFLINE | {"params_file", "bags", "predict_inputs"},
 }
 # third-party packages that belong to some folders only, at any depth of import
 HOMES = {
@@ -70,6 +71,7 @@ HOMES = {
     "manifold3d": {"rendering"},
     "moderngl": {"rendering"},
     "rclpy": {"ros"},
+    "rosbags": {"bags"},
     "message_filters": {"ros"},
     "cv_bridge": {"ros"},
     "launch": set(),
