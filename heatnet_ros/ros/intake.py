@@ -21,6 +21,8 @@ from heatnet_ros.ros.sync import ApproximateTimeSynchronizer, SimpleFilter
 # A stamp this much older than the newest means that the clock was set back (a bag that starts
 # again, a simulation that is reset); a smaller step is a message overtaken on its way.
 _CLOCK_RESET_NS = 500_000_000
+# so many older ones in a row are no overtaken messages either: a short bag that starts again
+_OLDER_IN_A_ROW = 5
 # more than this share lost on the way is no accident
 _MAX_LOST = 0.1
 # colour images after which the camera's period is known
@@ -54,6 +56,7 @@ class Intake:
         self._count_publishers, self._clock = count_publishers, clock
         self._info: CameraInfo | None = None
         self._newest_ns: dict[str, int] = {}
+        self._older = Counter[str]()  # in a row, by stream
         self._seen_s = dict.fromkeys(("color", "depth", "info", "set"), clock())
         self._unpaired_ns: deque[int] = deque()  # colour images that await their partner
         self._periods_ns: deque[int] = deque(maxlen=_PERIODS)
@@ -118,14 +121,17 @@ class Intake:
         newest_ns = self._newest_ns.get(stream, stamp_ns)
         if stamp_ns >= newest_ns:
             self._newest_ns[stream] = stamp_ns
+            self._older[stream] = 0
             return True
+        self._older[stream] += 1
         backwards = (
             f"{topic}: stamps go backwards, newest {newest_ns / 1e9:.3f} s, then "
             f"{stamp_ns / 1e9:.3f} s; expected rising ones."
         )
-        if stamp_ns < newest_ns - _CLOCK_RESET_NS:
+        if stamp_ns < newest_ns - _CLOCK_RESET_NS or self._older[stream] >= _OLDER_IN_A_ROW:
             # message_filters forgets by stamp and would throw all new messages away for ever
             self._newest_ns.clear()
+            self._older.clear()
             self._start_pairing()
             self._statistics.count("clock_resets")
             self._statistics.count("sync_losses", len(self._unpaired_ns))
