@@ -168,7 +168,7 @@ class Frames:
 
 @pytest.mark.parametrize(
     ("options", "endings", "rate"),
-    [(("--stamps", "now"), ("", ""), 1.0), (("--transport", "recorded"), None, 0.5)],
+    [(("--stamps", "now"), ("", ""), 1.0), (("--transport", "recorded"), None, 2.0)],
 )
 def test_replay_keeps_intervals_and_pairs(ros, tmp_path, options, endings, rate):
     kinds = {"info": (CameraInfo, "color/camera_info")}
