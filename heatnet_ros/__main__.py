@@ -88,6 +88,9 @@ examples:
   python -m heatnet_ros demo --seconds 20
   python -m heatnet_ros predict photo.png --depth depth.png --camera 615,615,320,240 \\
       --params config/pose_demo.yaml
+  python -m heatnet_ros predict sample --params config/pose_demo.yaml   (a bag that ships)
+  python -m heatnet_ros replay sample --loop                            (a camera for the node)
+  python -m heatnet_ros record lab.mcap --seconds 10                    (of your camera)
   python -m heatnet_ros onboard bracket.ply housing.stl --name parts --budget 60m \\
       --accept-symmetries
   ros2 launch heatnet_ros pose.launch.py params_file:=config/pose_parts.yaml   (with ROS 2)

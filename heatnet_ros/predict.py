@@ -185,8 +185,8 @@ def _list_inputs(args: argparse.Namespace, node_config: NodeConfig) -> InputSet:
         raise ConfigError(f"--depth-scale: expected metres per unit > 0, got {args.depth_scale}.")
     path = find_recording(args.input)
     if is_bag(path):
-        inputs = _list_bag(path, args, node_config)
-        return replace(inputs, images=inputs.images[: args.limit])
+        recorded = _list_bag(path, args, node_config)
+        return replace(recorded, images=recorded.images[: args.limit])
     inputs = list_bop_inputs(args.input, args.targets)
     if inputs is None:
         if args.targets is not None:
