@@ -63,6 +63,8 @@ class Bag:
         from rosbags.highlevel import AnyReader
         from rosbags.typesys import Stores, get_typestore
 
+        if not path.exists():
+            raise DataError(f"Bag {path} does not exist. Check the path.")
         self.path = path
         file = path
         if path.is_dir() and not (path / _METADATA).is_file():

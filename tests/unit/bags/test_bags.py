@@ -229,6 +229,11 @@ def test_bytes_changed_in_the_middle_do_no_harm(tmp_path):
     assert failed > 30
 
 
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"Bag .*no.mcap does not exist"):
+        Bag(tmp_path / "no.mcap")
+
+
 def test_writing_needs_the_right_name_and_keeps_what_is_there(tmp_path):
     with pytest.raises(ConfigError, match=r"NAME.mcap, got .*a.bag"):
         BagWriter(tmp_path / "a.bag")
