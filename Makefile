@@ -12,11 +12,11 @@ PACKAGING := setup.py setup.cfg pyproject.toml heatnet_ros/__init__.py
 ifdef ROS_DISTRO
 FLAVOUR    := $(ROS_DISTRO)
 VENV_FLAGS := --clear --system-site-packages
-RUN_EXTRAS := render
+RUN_EXTRAS := render,bag
 else
 FLAVOUR    := pypi
 VENV_FLAGS := --clear
-RUN_EXTRAS := ros,render
+RUN_EXTRAS := ros,render,bag
 endif
 # variables, since a comma would end an argument of $(call)
 DEV_EXTRAS   := $(RUN_EXTRAS),dev

@@ -28,7 +28,15 @@ COMMANDS = {
     ),
     "predict": Command(
         "heatnet_ros.predict",
-        "find poses in images or a BOP scene without ROS; draw them and write JSON and CSV",
+        "find poses in images, a bag or a BOP scene without ROS; draw them, write JSON and CSV",
+    ),
+    "replay": Command(
+        "heatnet_ros.ros.replay",
+        "publish a bag or a BOP scene as a camera would, for pose_node; `replay sample` has one",
+    ),
+    "record": Command(
+        "heatnet_ros.record_command",
+        "record a camera's topics, or a rendered film with true poses, as a bag",
     ),
     "onboard": Command(
         "heatnet_ros.onboard_command",
@@ -85,6 +93,9 @@ examples:
   python -m heatnet_ros predict photo.png --depth depth.png --camera 615,615,320,240 \\
       --params config/pose_demo.yaml
   python -m heatnet_ros doctor --params config/pose_demo.yaml --camera realsense
+  python -m heatnet_ros predict sample --params config/pose_demo.yaml   (a bag that ships)
+  python -m heatnet_ros replay sample --loop                            (a camera for the node)
+  python -m heatnet_ros record lab.mcap --seconds 10                    (of your camera)
   python -m heatnet_ros onboard bracket.ply housing.stl --name parts --budget 60m \\
       --accept-symmetries
   ros2 launch heatnet_ros pose.launch.py params_file:=config/pose_parts.yaml   (with ROS 2)

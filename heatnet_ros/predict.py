@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from heatnet_ros.bags.choice import Wanted, add_topic_arguments
+from heatnet_ros.bags.reader import is_bag
+from heatnet_ros.bags.sample import find_recording
 from heatnet_ros.config import PipelineConfig
 from heatnet_ros.datasets.bop import object_id, write_results
 from heatnet_ros.errors import ConfigError, DataError
@@ -21,8 +24,9 @@ from heatnet_ros.evaluation_models import EvaluationModels
 from heatnet_ros.evaluation_report import build_report, format_table
 from heatnet_ros.files import write_json
 from heatnet_ros.objects import ObjectLibrary
-from heatnet_ros.params_file import load_params
+from heatnet_ros.params_file import load_all_params
 from heatnet_ros.pipeline import Pipeline, load_pipeline
+from heatnet_ros.predict_bag import list_bag_inputs
 from heatnet_ros.predict_inputs import InputSet, list_bop_inputs, list_file_inputs
 from heatnet_ros.prediction import (
     Prediction,
@@ -32,6 +36,7 @@ from heatnet_ros.prediction import (
 )
 from heatnet_ros.progress import Progress
 from heatnet_ros.resources import find_resource
+from heatnet_ros.ros.node_config import NodeConfig
 from heatnet_ros.types import DepthF32
 
 PipelineLoader = Callable[[PipelineConfig], Pipeline]
@@ -48,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="INPUT",
         help="an image; a folder of images (or with rgb/ and depth/ matched by name); a BOP scene "
-        "(lmo/test/000002) or split (lmo/test), with intrinsics and truth from it",
+        "(lmo/test/000002) or split (lmo/test), with intrinsics and truth from it; a bag "
+        "(lab.mcap, .db3, .bag or a bag's folder; `sample` is the one that ships)",
     )
     parser.add_argument("--params", required=True, help="the node's parameter file")
     parser.add_argument("--out", type=Path, default=Path("out/predict"), help="folder to write")
@@ -67,13 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--targets", type=Path, help="BOP targets file: only its images")
     parser.add_argument("--limit", type=int, help="only the first N images")
+    add_topic_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def run(args: argparse.Namespace, load: PipelineLoader = load_pipeline) -> int:
     """Run the subcommand. Raises HeatnetError with file, expected, got and remedy."""
-    config = load_params(find_resource(args.params, "Parameter file"))
-    inputs = _list_inputs(args)
+    node_config, config = load_all_params(find_resource(args.params, "Parameter file"))
+    inputs = _list_inputs(args, node_config)
     pipeline = load(config)
     obj_ids = number_objects(pipeline.library, inputs)
     with_depth = sum(image.has_depth for image in inputs.images)
@@ -171,11 +178,15 @@ def number_objects(library: ObjectLibrary, inputs: InputSet) -> dict[str, int]:
     return {name: place for place, name in enumerate(library.objects, start=1)}
 
 
-def _list_inputs(args: argparse.Namespace) -> InputSet:
+def _list_inputs(args: argparse.Namespace, node_config: NodeConfig) -> InputSet:
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit: expected 1 or more, got {args.limit}.")
     if not args.depth_scale > 0:
         raise ConfigError(f"--depth-scale: expected metres per unit > 0, got {args.depth_scale}.")
+    path = find_recording(args.input)
+    if is_bag(path):
+        recorded = _list_bag(path, args, node_config)
+        return replace(recorded, images=recorded.images[: args.limit])
     inputs = list_bop_inputs(args.input, args.targets)
     if inputs is None:
         if args.targets is not None:
@@ -187,6 +198,16 @@ def _list_inputs(args: argparse.Namespace) -> InputSet:
             " and --depth."
         )
     return replace(inputs, images=inputs.images[: args.limit])
+
+
+def _list_bag(path: Path, args: argparse.Namespace, node_config: NodeConfig) -> InputSet:
+    if args.camera is not None or args.depth is not None or args.targets is not None:
+        raise ConfigError(
+            f"{path} is a bag with its own calibration and depth. Leave out --camera, --depth and "
+            "--targets; --depth-topic and its like choose among the bag's topics."
+        )
+    wanted = Wanted(args.color_topic, args.info_topic, args.depth_topic)
+    return list_bag_inputs(path, wanted, node_config)
 
 
 def _predict_all(

@@ -36,7 +36,8 @@ _CHALLENGES = ("bop19", "bop24")
 class InputImage:
     """One image to run on: read by ``load_frame``; ``name`` is unique among the inputs.
 
-    targets: object -> instances to find, where a targets file says it.
+    targets: object -> instances to find, where a targets file says it. stamp_ns: of the image's
+    header, in a bag.
     """
 
     name: str
@@ -47,6 +48,7 @@ class InputImage:
     load_frame: Callable[[], Frame]
     truths: tuple[TruePose, ...] = ()
     targets: Mapping[str, int] | None = None
+    stamp_ns: int | None = None
 
     def describe_truth(self, frame: Frame) -> ImageTruth:
         """What the image, read as ``frame``, really shows."""

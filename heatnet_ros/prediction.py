@@ -51,6 +51,7 @@ def describe_prediction(prediction: Prediction) -> dict[str, Any]:
         "name": image.name,
         "scene_id": image.scene_id,
         "image_id": image.image_id,
+        "stamp_ns": image.stamp_ns,
         "has_depth": image.has_depth,
         "poses": [_describe_pose(pose) for pose in result.poses],
         "rejected": [_describe_rejection(rejection) for rejection in result.rejected],

@@ -14,8 +14,8 @@ from heatnet_ros.engines.batching import join_batch, split_batch
 from heatnet_ros.errors import EngineError, ModelError
 
 _HINTS = {"bf16": "bf16", "fp32": "f32"}
-# objects in one call
-MAX_BATCH = 4
+# objects in one call; 13 in calls of 8 cost 3 ms more than in one, in calls of 4 they cost 6
+MAX_BATCH = 8
 _INT8 = ("u8", "i8")
 # the layers that take the time; what surrounds them may run in another precision
 _HEAVY_LAYERS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")

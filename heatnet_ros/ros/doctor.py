@@ -111,6 +111,9 @@ def _choose_topics(
     depth = request.depth or depth
     if parameters.node.use_depth == "false":
         depth = ""
+    transport = parameters.node.depth_transport
+    if depth and transport != "raw" and not depth.endswith(f"/{transport}"):
+        depth = f"{depth}/{transport}"
     return Topics(color, request.camera_info or info, depth or None), rectified, source
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from typing import TYPE_CHECKING
 
 from heatnet_ros.errors import DataError
+from heatnet_ros.ros.compressed_depth import compressed_to_depth_m
 from heatnet_ros.ros.messages import (
     camera_info_to_intrinsics,
     compressed_to_rgb,
@@ -15,7 +15,10 @@ from heatnet_ros.ros.messages import (
     image_to_rgb,
     stamp_to_ns,
 )
-from heatnet_ros.types import Frame
+from heatnet_ros.types import DepthF32, Frame
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 _ALIGN = (
     "Publish depth aligned to colour (RealSense: align_depth.enable:=true, Orbbec: "
@@ -43,7 +46,7 @@ class ImageSet:
     """Messages that belong together; ``received_s`` is monotonic, when the set was complete."""
 
     color: Image | CompressedImage
-    depth: Image | None
+    depth: Image | CompressedImage | None
     info: CameraInfo
     received_s: float
 
@@ -53,7 +56,7 @@ def build_frame(images: ImageSet, topics: Topics, rectified: bool) -> Frame:
     color, info = images.color, images.info
     _check_frame_id(color.header.frame_id, info.header.frame_id, topics.color, topics.camera_info)
     K, distortion = camera_info_to_intrinsics(info, rectified, topics.camera_info)
-    if isinstance(color, CompressedImage):
+    if is_compressed(color):
         rgb = compressed_to_rgb(color, topics.color, image_size_of(info))
     else:
         rgb = image_to_rgb(color, topics.color)
@@ -67,12 +70,7 @@ def build_frame(images: ImageSet, topics: Topics, rectified: bool) -> Frame:
     if images.depth is not None and topics.depth is not None:
         depth = images.depth
         _check_frame_id(color.header.frame_id, depth.header.frame_id, topics.color, topics.depth)
-        if (depth.width, depth.height) != size:
-            raise DataError(
-                f"{topics.depth}: depth is {_text((depth.width, depth.height))}, {topics.color} is "
-                f"{_text(size)}; expected the same size. {_ALIGN}"
-            )
-        depth_m = image_to_depth_m(depth, topics.depth)
+        depth_m = _convert_depth(depth, topics, size)
     return Frame(
         rgb=rgb,
         K=K,
@@ -81,6 +79,28 @@ def build_frame(images: ImageSet, topics: Topics, rectified: bool) -> Frame:
         stamp_ns=stamp_to_ns(color.header.stamp),
         frame_id=color.header.frame_id,
     )
+
+
+def is_compressed(message: Image | CompressedImage) -> bool:
+    """Tell CompressedImage from Image by its fields, also where a bag's reader made the message."""
+    return hasattr(message, "format")
+
+
+def _convert_depth(
+    depth: Image | CompressedImage, topics: Topics, size: tuple[int, int]
+) -> DepthF32:
+    topic = str(topics.depth)
+    if is_compressed(depth):
+        depth_m = compressed_to_depth_m(depth, topic, size)
+        depth_size = (depth_m.shape[1], depth_m.shape[0])
+    else:
+        depth_m, depth_size = None, (depth.width, depth.height)
+    if depth_size != size:
+        raise DataError(
+            f"{topic}: depth is {_text(depth_size)}, {topics.color} is {_text(size)}; expected the "
+            f"same size. {_ALIGN}"
+        )
+    return image_to_depth_m(depth, topic) if depth_m is None else depth_m
 
 
 def _check_frame_id(color: str, other: str, color_topic: str, topic: str) -> None:

@@ -23,6 +23,8 @@ from heatnet_ros.ros.sync import ApproximateTimeSynchronizer, SimpleFilter
 # A stamp this much older than the newest means that the clock was set back (a bag that starts
 # again, a simulation that is reset); a smaller step is a message overtaken on its way.
 _CLOCK_RESET_NS = 500_000_000
+# so many older ones in a row are no overtaken messages either: a short bag that starts again
+_OLDER_IN_A_ROW = 5
 # colour images after which the camera's period is known
 _PERIODS = 20
 
@@ -49,6 +51,7 @@ class Intake:
         self._count_publishers, self._clock = count_publishers, clock
         self._info: CameraInfo | None = None
         self._newest_ns: dict[str, int] = {}
+        self._older = Counter[str]()  # in a row, by stream
         self._seen_s = dict.fromkeys(("color", "depth", "info", "set"), clock())
         self._unpaired_ns: deque[int] = deque()  # colour images that await their partner
         self._color_times, self._depth_times = Timeline(), Timeline()
@@ -83,7 +86,7 @@ class Intake:
             self._unpaired_ns.append(stamp_ns)
             self._color.signalMessage(message)
 
-    def on_depth(self, message: Image) -> None:
+    def on_depth(self, message: Image | CompressedImage) -> None:
         """A depth image arrived."""
         self._seen_s["depth"] = self._clock()
         self._arrived[str(self._topics.depth)] += 1
@@ -116,16 +119,19 @@ class Intake:
         newest_ns = self._newest_ns.get(stream, stamp_ns)
         if stamp_ns >= newest_ns:
             self._newest_ns[stream] = stamp_ns
+            self._older[stream] = 0
             return True
+        self._older[stream] += 1
         backwards = (
             f"{topic}: stamps go backwards, newest {newest_ns / 1e9:.3f} s, then "
             f"{stamp_ns / 1e9:.3f} s; expected rising ones."
         )
-        if stamp_ns < newest_ns - _CLOCK_RESET_NS:
+        if stamp_ns < newest_ns - _CLOCK_RESET_NS or self._older[stream] >= _OLDER_IN_A_ROW:
             # message_filters forgets by stamp and would throw all new messages away for ever
             self._newest_ns.clear()
             self._color_times.clear()
             self._depth_times.clear()
+            self._older.clear()
             self._start_pairing()
             self._statistics.count("clock_resets")
             self._statistics.count("sync_losses", len(self._unpaired_ns))
@@ -144,7 +150,9 @@ class Intake:
         )
         return False
 
-    def _on_set(self, color: Image | CompressedImage, depth: Image | None = None) -> None:
+    def _on_set(
+        self, color: Image | CompressedImage, depth: Image | CompressedImage | None = None
+    ) -> None:
         now = self._clock()
         self._seen_s["set"] = now
         self._forget_unpaired(stamp_to_ns(color.header.stamp))

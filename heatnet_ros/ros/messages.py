@@ -1,17 +1,19 @@
 """sensor_msgs -> arrays. Every error names the topic, what was expected, what came and the remedy.
 
 Depth (REP-118): 32FC1 metres, 16UC1 or mono16 millimetres. Millimetres become metres here.
+
+Only fields are read, so the messages of a bag, which are no ROS types, are converted as well:
+sensor_msgs is imported where a message is made.
 """
 
 from __future__ import annotations
 
 import array
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from heatnet_ros.errors import DataError
 from heatnet_ros.geometry.camera import scale_points
@@ -23,6 +25,9 @@ from heatnet_ros.ros.plausibility import (
     check_padding,
 )
 from heatnet_ros.types import DepthF32, Distortion, FloatArray, ImageU8
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 _COLOR_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 _TO_RGB = {
@@ -66,8 +71,15 @@ def compressed_to_rgb(
 ) -> ImageU8:
     """JPEG or PNG -> HxWx3 uint8 RGB. Raises DataError on damaged or truncated data.
 
+    ``format`` is what image_transport writes (``rgb8; jpeg compressed bgr8``) or a bare ``jpeg``.
     ``size_wh``: nothing of another size is decoded: a header can claim any.
     """
+    source, _, compression = message.format.partition(";")
+    if source.startswith("bayer"):
+        raise DataError(
+            f"{topic}: format '{_clip(message.format)}' is a Bayer pattern, expected colour or "
+            "grey. Remap color/image_raw to the debayered image (image_proc: .../image_color)."
+        )
     data = np.frombuffer(message.data, np.uint8)
     try:
         size, fault = read_size(data.tobytes()), "are truncated or damaged"
@@ -85,6 +97,8 @@ def compressed_to_rgb(
             f"'{_clip(message.format)}' that {fault}. Check the publisher's image_transport and "
             "the link."
         )
+    if "compressed rgb" in compression:  # red and blue were stored exchanged; else OpenCV's order
+        return np.asarray(bgr, np.uint8)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -111,11 +125,12 @@ def image_to_depth_m(message: Image, topic: str) -> DepthF32:
         depth *= np.float32(1e-3)
     else:
         depth = values.astype(np.float32, copy=False)
-    _check_depth(depth, topic)
+    check_depth(depth, topic)
     return depth
 
 
-def _check_depth(depth_m: DepthF32, topic: str) -> None:
+def check_depth(depth_m: DepthF32, topic: str) -> None:
+    """Raise DataError where no pixel is valid, or where the values must be millimetres."""
     valid = np.isfinite(depth_m) & (depth_m > 0)
     if not valid.any():
         raise DataError(
@@ -246,6 +261,8 @@ def _clip(text: str) -> str:
 
 def array_to_image(pixels: NDArray[np.generic], encoding: str) -> Image:
     """HxW or HxWxC array -> Image; the caller sets the header."""
+    from sensor_msgs.msg import Image
+
     pixels = np.ascontiguousarray(pixels)
     message = Image(encoding=encoding, height=pixels.shape[0], width=pixels.shape[1])
     message.step = pixels.strides[0]

@@ -1,7 +1,8 @@
 """The lifecycle node ``pose_node``: wiring only.
 
 Topics in (relative, remappable): ``color/image_raw`` (or ``color/image_raw/compressed``),
-``depth/image_raw``, ``color/camera_info``. Out: see ``publishers.py``, and ``/diagnostics``.
+``depth/image_raw`` (or ``depth/image_raw/compressedDepth``), ``color/camera_info``. Out: see
+``publishers.py``, and ``/diagnostics``.
 """
 
 from __future__ import annotations
@@ -152,12 +153,14 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
             )
         use_depth = pipeline.needs_depth or config.use_depth == "true"
         color = self.resolve_topic_name("color/image_raw")
-        topics = Topics(
-            # as image_transport names it: below the remapped base topic
-            color=f"{color}/compressed" if config.color_transport == "compressed" else color,
-            camera_info=self.resolve_topic_name("color/camera_info"),
-            depth=self.resolve_topic_name("depth/image_raw") if use_depth else None,
-        )
+        depth = self.resolve_topic_name("depth/image_raw")
+        # as image_transport names them: below the remapped base topic
+        if config.color_transport != "raw":
+            color = f"{color}/{config.color_transport}"
+        if config.depth_transport != "raw":
+            depth = f"{depth}/{config.depth_transport}"
+        camera_info = self.resolve_topic_name("color/camera_info")
+        topics = Topics(color, camera_info, depth if use_depth else None)
         pipeline.warm_up(with_depth=use_depth)
         settings = Settings(config, pipeline_config)
         return _Configured(settings, pipeline, topics, ResultPublishers(self, pipeline.library))
@@ -203,14 +206,15 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
 
     def _subscribe(self, active: _Active, configured: _Configured) -> None:
         intake, topics = active.intake, configured.topics
-        compressed = configured.settings.node.color_transport == "compressed"
-        color_type = CompressedImage if compressed else Image
+        config = configured.settings.node
+        kinds = {"raw": Image, "compressed": CompressedImage, "compressedDepth": CompressedImage}
         wanted = [
             ("info", CameraInfo, topics.camera_info, intake.on_camera_info),
-            ("color", color_type, topics.color, intake.on_color),
+            ("color", kinds[config.color_transport], topics.color, intake.on_color),
         ]
         if topics.depth is not None:
-            wanted.append(("depth", Image, topics.depth, intake.on_depth))
+            kind = kinds[config.depth_transport]
+            wanted.append(("depth", kind, topics.depth, intake.on_depth))
         for stream, kind, topic, callback in wanted:
             # best effort matches every publisher; a slow worker never makes this queue grow
             qos = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)

@@ -17,6 +17,11 @@ class NodeConfig:
         "raw: color/image_raw; compressed: color/image_raw/compressed (JPEG or PNG)",
         choices=("raw", "compressed"),
     )
+    depth_transport: str = option(
+        "raw",
+        "raw: depth/image_raw; compressedDepth: depth/image_raw/compressedDepth (PNG)",
+        choices=("raw", "compressedDepth"),
+    )
     use_depth: str = option(
         "auto",
         "Subscribe to depth: true, false, or auto, which asks the estimator's model",

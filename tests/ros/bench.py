@@ -36,6 +36,7 @@ STREAMS = {
     "color": (Image, "color/image_raw"),
     "compressed": (CompressedImage, "color/image_raw/compressed"),
     "depth": (Image, "depth/image_raw"),
+    "compressed_depth": (CompressedImage, "depth/image_raw/compressedDepth"),
     "info": (CameraInfo, "color/camera_info"),
 }
 _numbers = itertools.count()
@@ -173,7 +174,8 @@ class Bench:
         self.node = Spinner(node)
         if wait:
             self.wait_for(lambda: self.state() == "active", "the node is active")
-            wanted = ["depth", "info"] if node._configured.topics.depth else ["info"]
+            depth = "compressed_depth" if "depth_transport" in parameters else "depth"
+            wanted = [depth, "info"] if node._configured.topics.depth else ["info"]
             wanted.append("compressed" if "color_transport" in parameters else "color")
             self.wait_for(
                 lambda: all(self._publishers[w].get_subscription_count() for w in wanted),

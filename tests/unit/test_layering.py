@@ -56,9 +56,10 @@ LAYERS = {
     "evaluate": OFFLINE,
     "bench": OFFLINE | {"params_file", "predict_inputs"},
     "training": OFFLINE | {"bench"},
+    "bags": BASE | {"geometry", "ros"},  # only its conversions and pairing, which need no rclpy
     "params_file": BASE | {"ros"},  # only its config dataclass, which needs no rclpy
     "checks": RUN_TIME | {"params_file", "ros"},  # of ros only its config dataclass
-    "ros": OFFLINE | {"params_file", "checks"},
+    "ros": OFFLINE | {"params_file", "bags", "checks", "predict_inputs"},
 }
 # third-party packages that belong to some folders only, at any depth of import
 HOMES = {
@@ -76,6 +77,7 @@ HOMES = {
     "manifold3d": {"rendering"},
     "moderngl": {"rendering"},
     "rclpy": {"ros"},
+    "rosbags": {"bags"},
     "message_filters": {"ros"},
     "cv_bridge": {"ros"},
     "launch": set(),

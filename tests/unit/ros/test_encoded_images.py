@@ -6,10 +6,11 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from sensor_msgs.msg import CompressedImage
 
 from heatnet_ros.errors import DataError
 from heatnet_ros.ros.encoded_images import read_size
-from heatnet_ros.ros.messages import CompressedImage, compressed_to_rgb
+from heatnet_ros.ros.messages import compressed_to_rgb
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (30, 50, 3), dtype=np.uint8)

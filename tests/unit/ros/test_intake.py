@@ -198,6 +198,16 @@ def test_no_word_on_the_slop_without_depth():
     assert desk.errors == []
 
 
+def test_a_bag_shorter_than_half_a_second_that_starts_again_does_not_silence_the_node(desk):
+    """A jump back by 0.3 s: a few frames are taken for overtaken ones, then the clock is known."""
+    for _ in range(3):
+        for ms in range(5000, 5330, 33):
+            desk.frame(ms)
+    values = desk.statistics.values()
+    assert int(values["clock_resets"]) >= 2
+    assert desk.box.stamps.count(5297) == 3 and len(desk.box.stamps) >= 10 + 2 * 5
+
+
 @pytest.mark.parametrize(
     ("stamp_ms", "topic", "pattern"),
     [

@@ -18,6 +18,7 @@ from heatnet_ros.ros.messages import (
     image_to_depth_m,
     image_to_rgb,
 )
+from heatnet_ros.types import Distortion
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
 DEPTH_MM = np.random.default_rng(1).integers(300, 3000, (6, 5)).astype(np.uint16)
@@ -224,6 +225,55 @@ def test_binning_and_roi_move_the_projection_like_the_pixels():
     wanted = (full - [100, 60] + 0.5) / [2, 4] - 0.5
     np.testing.assert_allclose(project(points, K, distortion), wanted, atol=1e-9)
     assert image_size_of(info) == (200, 75)
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_binning_and_roi_hold_for_raw_and_for_rectified_images(rectified):
+    roi = RegionOfInterest(x_offset=100, y_offset=60, width=400, height=300)
+    whole, _ = camera_info_to_intrinsics(camera_info(), rectified, "/info")
+    info = camera_info(roi=roi, binning_x=2, binning_y=4)
+    part, distortion = camera_info_to_intrinsics(info, rectified, "/info")
+    assert distortion.is_zero == rectified
+    points = np.array([[0.05, -0.03, 0.9], [-0.1, 0.02, 0.6]])
+    wanted = (project(points, whole, Distortion()) - [100, 60] + 0.5) / [2, 4] - 0.5
+    np.testing.assert_allclose(project(points, part, Distortion()), wanted, atol=1e-9)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+@pytest.mark.parametrize(
+    ("text", "exchanged"),
+    [
+        ("rgb8; {} compressed bgr8", False),
+        ("bgr8; {} compressed bgr8", False),
+        ("bgra8; {} compressed bgr8", False),
+        ("{}", False),
+        ("", False),
+        # not as the file formats mean it, but as image_transport reads it
+        ("rgb8; {} compressed rgb8", True),
+    ],
+)
+def test_compressed_colour_in_every_form_of_the_format(extension, text, exchanged):
+    rgb = np.zeros((16, 16, 3), np.uint8)
+    rgb[:] = 200, 120, 30
+    data = cv2.imencode(extension, rgb if exchanged else rgb[..., ::-1])[1].tobytes()
+    name = {".jpg": "jpeg", ".png": "png"}[extension]
+    message = CompressedImage(format=text.format(name), data=data)
+    np.testing.assert_allclose(compressed_to_rgb(message, "/color"), rgb, atol=3)
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png"])
+def test_compressed_grey_becomes_three_equal_channels(extension):
+    grey = np.full((16, 16), 90, np.uint8)
+    data = cv2.imencode(extension, grey)[1].tobytes()
+    rgb = compressed_to_rgb(CompressedImage(format="mono8; jpeg compressed ", data=data), "/color")
+    np.testing.assert_allclose(rgb, np.repeat(grey[..., None], 3, axis=2), atol=1)
+
+
+def test_compressed_bayer_is_refused_with_the_remedy():
+    data = cv2.imencode(".png", np.zeros((4, 4), np.uint8))[1].tobytes()
+    message = CompressedImage(format="bayer_rggb8; png compressed ", data=data)
+    with pytest.raises(DataError, match=r"/color: .*Bayer pattern.*Remap"):
+        compressed_to_rgb(message, "/color")
 
 
 def test_size_without_roi_and_binning():

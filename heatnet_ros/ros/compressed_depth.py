@@ -1,0 +1,122 @@
+"""image_transport's ``compressedDepth``: a 12-byte header, then a PNG of 16 bit.
+
+The header holds, little endian, an int32 that decoders do not read and two float32 A and B.
+16UC1 is stored as it is (millimetres) and the header says nothing. 32FC1 is stored as inverse
+depth, whose steps grow with the distance as those of a stereo camera do: a pixel q > 0 is
+``A / (q - B)`` metres, 0 is no measurement. ``format`` names both: ``16UC1; compressedDepth png``.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from heatnet_ros.errors import DataError
+from heatnet_ros.ros.encoded_images import read_size
+from heatnet_ros.ros.messages import check_depth
+from heatnet_ros.types import DepthF32
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import CompressedImage
+
+_HEADER = struct.Struct("<i2f")
+_PNG_START = b"\x89PNG"
+_PNG_FORMAT = "compressedDepth png"
+ENCODINGS = ("16UC1", "mono16", "32FC1")
+# image_transport's defaults: farther is not stored, and the finest step
+_MAX_DEPTH_M = 10.0
+_QUANTIZATION = 100.0
+
+
+def encode_depth_mm(depth_mm: NDArray[np.uint16]) -> tuple[str, bytes]:
+    """HxW millimetres (0: invalid) -> ``format`` and ``data`` of a CompressedImage, lossless."""
+    return f"16UC1; {_PNG_FORMAT}", _HEADER.pack(0, 0.0, 0.0) + _write_png(depth_mm)
+
+
+def encode_depth_m(depth_m: DepthF32, max_depth_m: float = _MAX_DEPTH_M) -> tuple[str, bytes]:
+    """HxW metres -> ``format`` and ``data`` of a CompressedImage, as quantised inverse depth.
+
+    What is invalid (0, negative, NaN, Inf) or not nearer than ``max_depth_m`` is stored as 0. A
+    step is about ``depth_m ** 2 / 10100`` metres. Under 0.152 m, 16 bits do not hold the inverse.
+    """
+    a = _QUANTIZATION * (_QUANTIZATION + 1.0)
+    b = 1.0 - a / max_depth_m
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = a / depth_m.astype(np.float64) + b
+    stored = (depth_m > 0) & (depth_m < max_depth_m) & (inverse <= np.iinfo(np.uint16).max)
+    png = _write_png(np.where(stored, inverse, 0).astype(np.uint16))
+    return f"32FC1; {_PNG_FORMAT}", _HEADER.pack(0, a, b) + png
+
+
+def compressed_to_depth_m(
+    message: CompressedImage, topic: str, size_wh: tuple[int, int] | None = None
+) -> DepthF32:
+    """``compressedDepth`` message -> HxW float32 metres, invalid pixels 0 or NaN.
+
+    ``size_wh``: nothing of another size is decoded: a header can claim any.
+    Raises DataError where format, header or PNG are not as this module's first lines say, and as
+    ``image_to_depth_m`` does on depth that cannot be.
+    """
+    encoding = _read_encoding(message.format, topic)
+    stored, a, b = _read_stored(bytes(message.data), message.format, topic, size_wh)
+    if encoding != "32FC1":
+        depth = stored.astype(np.float32) * np.float32(1e-3)
+    else:
+        if not (np.isfinite([a, b]).all() and a > 0):
+            raise DataError(
+                f"{topic}: the compressedDepth header of '{message.format}' holds A {a:g}, B {b:g};"
+                " expected finite numbers, A > 0. Check the publisher's image_transport."
+            )
+        inverse = stored.astype(np.float32) - np.float32(b)
+        valid = (stored > 0) & (inverse > 0)
+        depth = np.full(stored.shape, np.nan, np.float32)
+        np.divide(np.float32(a), inverse, out=depth, where=valid)
+    check_depth(depth, topic)
+    return depth
+
+
+def _read_encoding(text: str, topic: str) -> str:
+    encoding, _, compression = (part.strip() for part in text.partition(";"))
+    if encoding not in ENCODINGS or compression not in ("", "compressedDepth", _PNG_FORMAT):
+        raise DataError(
+            f"{topic}: format is '{text}', expected '16UC1; {_PNG_FORMAT}' or the same with 32FC1. "
+            "Remap depth/image_raw to the base topic of aligned depth; where the publisher "
+            "compresses with rvl, set its parameter '<topic>.compressedDepth.format' to png."
+        )
+    return encoding
+
+
+def _read_stored(
+    data: bytes, text: str, topic: str, size_wh: tuple[int, int] | None
+) -> tuple[NDArray[np.uint16], float, float]:
+    png = data[_HEADER.size :]
+    size = read_size(png) if png.startswith(_PNG_START) else None
+    if size is not None and size_wh is not None and size != size_wh:
+        raise DataError(
+            f"{topic}: depth is {size[0]}x{size[1]}, the colour image is {size_wh[0]}x{size_wh[1]};"
+            " expected the same size. Publish depth aligned to colour (RealSense: "
+            "align_depth.enable:=true)."
+        )
+    stored = None
+    if size is not None:
+        stored = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None or stored.ndim != 2 or stored.dtype != np.uint16:
+        got = f"{stored.shape} {stored.dtype}" if stored is not None else "damaged or truncated"
+        raise DataError(
+            f"{topic}: expected {_HEADER.size} bytes of header and a PNG of one channel and 16 bit "
+            f"behind them, got {len(data)} bytes of format '{text}', {got}. Check the publisher's "
+            "image_transport and the link."
+        )
+    _, a, b = _HEADER.unpack_from(data)
+    return np.asarray(stored, np.uint16), a, b
+
+
+def _write_png(image: NDArray[np.uint16]) -> bytes:
+    done, png = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    if not done:
+        raise DataError(f"Depth of {image.shape} {image.dtype} cannot be written as PNG.")
+    return bytes(png)

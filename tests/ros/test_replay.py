@@ -1,0 +1,296 @@
+"""Recorded data over real DDS: ``replay`` and ``record`` are processes of their own."""
+
+import itertools
+import os
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from bench import Spinner
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from heatnet_ros.bags.choice import Wanted, choose_topics
+from heatnet_ros.bags.frames import BagFrames
+from heatnet_ros.bags.reader import Bag
+from heatnet_ros.bags.sample import SAMPLE
+from heatnet_ros.ros.child import Child
+from heatnet_ros.ros.compressed_depth import encode_depth_mm
+from heatnet_ros.ros.messages import stamp_to_ns
+from heatnet_ros.ros.node_config import NodeConfig
+
+ROOT = Path(__file__).parents[2]
+OBJECTS = ("bracket", "valve", "mug", "connector", "pulley")
+MANY = QoSProfile(depth=200)
+
+
+@contextmanager
+def command(log, *words):
+    """``python -m heatnet_ros ...`` in a process that ends with the context."""
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "heatnet_ros", *words],
+            stdout=file, stderr=subprocess.STDOUT, cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def start_node(tmp_path, namespace, *options):
+    arguments = ["--params-file", str(ROOT / "config/pose_demo.yaml"), "-r", f"__ns:={namespace}"]
+    log = tmp_path / f"node{namespace.replace('/', '_')}.log"
+    return Child("node", "heatnet_ros.ros.node", [*arguments, *options], log, dict(os.environ))
+
+
+class Listener:
+    """Poses and truth of a namespace, in the order of arrival; the newest diagnostics."""
+
+    def __init__(self, namespace, truth="/synthetic_camera/truth"):
+        self.poses, self.truth, self.values = [], {}, {}
+        self._name = f"{namespace[1:]}/pose_node"
+        node = rclpy.create_node("listener", namespace=namespace)
+        for name in OBJECTS:
+            node.create_subscription(
+                PoseStamped, f"pose_node/pose/{name}", self._keep(name, self._on_pose), MANY
+            )
+            node.create_subscription(
+                PoseStamped, f"{truth}/{name}", self._keep(name, self._on_truth), MANY
+            )
+        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, MANY)
+        self._spinner = Spinner(node)
+
+    @staticmethod
+    def _keep(name, store):
+        return lambda message: store(name, stamp_to_ns(message.header.stamp), message)
+
+    def _on_pose(self, name, stamp_ns, message):
+        self.poses.append((name, stamp_ns, _position(message)))
+
+    def _on_truth(self, name, stamp_ns, message):
+        self.truth[name, stamp_ns] = _position(message)
+
+    def _on_diagnostics(self, message):
+        for status in message.status:
+            if status.name.startswith(self._name):
+                self.values |= {value.key: value.value for value in status.values}
+
+    def errors_m(self):
+        """Distance of every pose to the truth of its stamp; KeyError where there is none."""
+        return [np.linalg.norm(p - self.truth[name, ns]) for name, ns, p in list(self.poses)]
+
+    def stop(self):
+        self._spinner.stop()
+
+
+def _position(message):
+    p = message.pose.position
+    return np.array([p.x, p.y, p.z])
+
+
+def wait_for(condition, what, *logs, timeout_s=40.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        told = "\n".join(f"{log}:\n{log.read_text()[-1500:]}" for log in logs if log.exists())
+        assert time.monotonic() < deadline, f"Waited in vain: {what}.\n{told}"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def listen(ros):
+    with ExitStack() as stack:
+
+        def make(*args):
+            listener = Listener(*args)
+            stack.callback(listener.stop)
+            return listener
+
+        yield make
+
+
+def jumps_back(stamps):
+    return sum(b < a for a, b in itertools.pairwise(stamps))
+
+
+def test_the_sample_in_a_loop_in_simulated_time(listen, tmp_path):
+    """Three passes: right poses in each, no stuck state when the clock is set back."""
+    listener, log = listen("/looped"), tmp_path / "replay.log"
+    words = ("sample", "--loop", "--clock", "--ros-args", "-r", "__ns:=/looped")
+    with start_node(tmp_path, "/looped", "-p", "use_sim_time:=true"):
+        with command(log, "replay", *words):
+            wait_for(
+                lambda: jumps_back([ns for n, ns, _ in listener.poses if n == "mug"]) >= 2
+                and int(listener.values.get("clock_resets", 0)) >= 2,
+                "three passes", tmp_path / "node_looped.log", log,
+            )  # fmt: skip
+            values = dict(listener.values)
+        recorded = {ns for _, ns in listener.truth}
+    assert len(recorded) == 8 and {ns for _, ns, _ in listener.poses} <= recorded
+    assert max(listener.errors_m()) < 0.01
+    # simulated time: the recording is years old, and this is the delay of the node
+    assert -200 < float(values["latency_stamp_p50_ms"]) < 1000
+    assert values["instances.mug"] == "0" and values["failed"] == "0" and values["bad_input"] == "0"
+    # a frame may be lost where the clock jumps, no more
+    passes = jumps_back([ns for n, ns, _ in listener.poses if n == "mug"]) + 1
+    assert sum(n == "mug" for n, _, _ in listener.poses) >= 6 * (passes - 1)
+
+
+class Frames:
+    """What replay publishes: name -> (moment of arrival, message)."""
+
+    def __init__(self, namespace, **kinds):
+        self.seen = {topic: [] for topic in kinds}
+        node = rclpy.create_node("frames", namespace=namespace)
+        for name, (kind, topic) in kinds.items():
+            node.create_subscription(kind, topic, self._keep(name), MANY)
+        self._spinner = Spinner(node)
+
+    def _keep(self, name):
+        return lambda message: self.seen[name].append((time.time_ns(), message))
+
+    def stop(self):
+        self._spinner.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "endings", "rate"),
+    [(("--stamps", "now"), ("", ""), 1.0), (("--transport", "recorded"), None, 2.0)],
+)
+def test_replay_keeps_intervals_and_pairs(ros, tmp_path, options, endings, rate):
+    kinds = {"info": (CameraInfo, "color/camera_info")}
+    if endings is not None:
+        kinds |= {"color": (Image, "color/image_raw"), "depth": (Image, "depth/image_raw")}
+    else:
+        kinds["color"] = CompressedImage, "color/image_raw/compressed"
+        kinds["depth"] = CompressedImage, "depth/image_raw/compressedDepth"
+    frames = Frames("/kept", **kinds)
+    log = tmp_path / "replay.log"
+    words = ("sample", "--rate", str(rate), *options, "--ros-args", "-r", "__ns:=/kept")
+    begun_ns = time.time_ns()
+    with command(log, "replay", *words) as process:
+        wait_for(lambda: process.poll() is not None, "the end", log)
+    frames.stop()
+    assert process.returncode == 0, log.read_text()
+    stamps = {
+        topic: [stamp_to_ns(m.header.stamp) for _, m in seen] for topic, seen in frames.seen.items()
+    }
+    assert stamps["color"] == stamps["depth"] == stamps["info"] and len(stamps["color"]) == 8
+    arrived = np.diff([ns for ns, _ in frames.seen["color"]]) / 1e9
+    np.testing.assert_allclose(np.median(arrived), 0.2 / rate, atol=0.03)
+    steps = np.diff(stamps["color"]) / 1e9
+    if endings is not None:  # moved to now
+        assert stamps["color"][0] > begun_ns
+        np.testing.assert_allclose(np.median(steps), 0.2 / rate, atol=0.03)
+    else:
+        np.testing.assert_allclose(steps, 0.2)
+        assert stamps["color"][0] == Bag(ROOT / SAMPLE).span_ns[0]
+        assert frames.seen["depth"][0][1].format == "16UC1; compressedDepth png"
+
+
+def test_two_cameras_in_two_namespaces_do_not_mix(listen, tmp_path):
+    namespaces = {"/left": 0, "/right": 3}
+    topics = {
+        "/camera/camera/color/image_raw": "color/image_raw",
+        "/camera/camera/color/camera_info": "color/camera_info",
+        "/camera/camera/aligned_depth_to_color/image_raw": "depth/image_raw",
+    }
+    with ExitStack() as stack:
+        listeners = {n: listen(n, f"{n}/synthetic_camera/truth") for n in namespaces}
+        logs = []
+        for namespace, seed in namespaces.items():
+            remap = [f"{a}:={namespace}/{b}" for a, b in topics.items()]
+            arguments = [word for rule in remap for word in ("-r", rule)]
+            arguments += ["-r", f"__ns:={namespace}", "-p", f"seed:={seed}", "-p", "rate_hz:=4.0"]
+            logs.append(tmp_path / f"camera_{namespace[1:]}.log")
+            camera = Child(
+                "camera", "heatnet_ros.ros.synthetic_camera", [*arguments, "-p", "replay:=6"],
+                logs[-1], dict(os.environ),
+            )  # fmt: skip
+            stack.enter_context(camera)
+            stack.enter_context(start_node(tmp_path, namespace))
+            logs.append(tmp_path / f"node_{namespace[1:]}.log")
+        wait_for(
+            lambda: all(len(one.poses) >= 20 for one in listeners.values()), "poses of both", *logs
+        )
+    stamps = {n: {ns for _, ns, _ in one.poses} for n, one in listeners.items()}
+    assert not stamps["/left"] & stamps["/right"]
+    for one in listeners.values():
+        known = {ns for _, ns in one.truth}
+        assert {ns for _, ns, _ in one.poses} <= known
+        # the scenes differ: a pose of the other camera would be decimetres away, or of no truth
+        near = [
+            np.linalg.norm(p - one.truth[name, ns]) < 0.02
+            for name, ns, p in list(one.poses)
+            if (name, ns) in one.truth
+        ]
+        assert np.mean(near) > 0.9 and len(near) >= 0.9 * len(one.poses)
+
+
+def test_record_writes_what_the_camera_sends(bench, tmp_path):
+    path, log = tmp_path / "lab.mcap", tmp_path / "record.log"
+    words = (str(path), "--seconds", "1", "--ros-args", "-r", f"__ns:={bench.namespace}")
+    with command(log, "record", *words) as process:
+        bench.stream(lambda: process.poll() is not None, "the end of the recording", 40, 10)
+    assert process.returncode == 0, log.read_text()
+    bag = Bag(path)
+    topics = choose_topics(bag, Wanted())
+    assert topics.color == f"{bench.namespace}/color/image_raw"
+    frames = BagFrames(bag, topics, NodeConfig())
+    assert len(frames.frames) >= 5
+    frame = frames.load(frames.frames[-1])
+    np.testing.assert_array_equal(frame.rgb, bench.rgb)
+    np.testing.assert_allclose(frame.depth_m, bench.depth_m, atol=6e-4)
+
+
+def test_record_without_a_camera_says_so(bench, tmp_path):
+    path = tmp_path / "a.mcap"
+    with command(tmp_path / "log", "record", str(path), "--seconds", "0.3", "--ros-args", "-r",
+                 f"__ns:={bench.namespace}") as process:  # fmt: skip
+        bench.stream(lambda: process.poll() is not None, "the end", 40, 10, color=None)
+    assert process.returncode == 1 and not path.exists()
+    assert "recording needs colour images and their CameraInfo" in (tmp_path / "log").read_text()
+
+
+def test_compressed_depth_over_dds(bench):
+    bench.start(depth_transport="compressedDepth")
+    text, data = encode_depth_mm((bench.depth_m * 1000).round().astype(np.uint16))
+    compressed = CompressedImage(format=text, data=data)
+    bench.stream_until_poses(depth=None, compressed_depth=compressed)
+    assert not bench.errors()
+    broken = CompressedImage(format=text, data=data[:-50])
+    bench.stream(
+        lambda: bench.errors(r"depth/image_raw/compressedDepth: expected 12 bytes of header"),
+        "an error", depth=None, compressed_depth=broken,
+    )  # fmt: skip
+    bench.stream_until_poses(depth=None, compressed_depth=compressed)
+
+
+def test_rectified_images_take_P(bench):
+    """K and D are those of the raw image, which nobody sends here."""
+
+    def rectify(info):
+        info.p = [*info.k[:3], 0.0, *info.k[3:6], 0.0, *info.k[6:], 0.0]
+        info.k = [value * (1.3 if i < 6 else 1.0) for i, value in enumerate(info.k)]
+        info.d, info.distortion_model = [0.2, 0.1, 0.0, 0.0, 0.0], "plumb_bob"
+        return info
+
+    bench.start(rectified=True)
+    bench.stream_until_poses(info=rectify)
+    bench.wait_for(lambda: len(bench.poses) >= 3, "three poses")
+    truth = [T[:3, 3] for _, T in bench.world.truth]
+    for _, message in list(bench.poses):
+        assert min(np.linalg.norm(_position(message) - t) for t in truth) < 1e-3
