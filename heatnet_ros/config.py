@@ -173,6 +173,42 @@ class FollowConfig:
 
 
 @dataclass(frozen=True)
+class FilterConfig:
+    """Filtering poses over time, beside the raw ones."""
+
+    enabled: bool = option(True, "Publish filtered poses beside the raw ones", live=True)
+    acceleration_m_s2: float = option(
+        4.0,
+        "How hard an object or the camera accelerates (standard deviation); more follows faster "
+        "and smooths less while something moves",
+        low=0.01, high=100.0, live=True,
+    )  # fmt: skip
+    turn_acceleration_rad_s2: float = option(
+        20.0, "The same for turns", low=0.01, high=1000.0, live=True
+    )
+    noise_share: float = option(
+        0.18,
+        "Part of a pose's covariance that is new in each frame; the rest stays as long as the view "
+        "does, and no filter takes it away",
+        low=0.01, high=1.0, live=True,
+    )  # fmt: skip
+    covariance_scale: float = option(
+        0.83,
+        "Measured over reported squared error of the poses (see docs/stability.md)",
+        low=0.01, high=100.0, live=True,
+    )  # fmt: skip
+    gate_probability: float = option(
+        0.9999,
+        "A pose further from the expected one than all but this part of true ones is held back",
+        low=0.5, high=0.999999, live=True,
+    )  # fmt: skip
+    max_gated: int = option(
+        2, "After so many poses held back in a row the next one is believed",
+        low=0, high=100, live=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class PipelineConfig:
     """Everything the pipeline needs, without ROS."""
 
@@ -183,6 +219,7 @@ class PipelineConfig:
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
 
 
 def build_config(cls: type[T], values: Mapping[str, Any], where: str) -> T:
