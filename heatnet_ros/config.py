@@ -213,6 +213,9 @@ class PipelineConfig:
     """Everything the pipeline needs, without ROS."""
 
     objects_file: str = option("config/objects/demo.yaml", "The object library")
+    objects: tuple[str, ...] = option(
+        (), "Names of the objects to look for; an empty list looks for all of the library", live=True
+    )
     engine: EngineConfig = field(default_factory=EngineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     follow: FollowConfig = field(default_factory=FollowConfig)
@@ -248,6 +251,8 @@ def build_config(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 def check_option(f: dataclasses.Field[Any], kind: type, value: Any, where: str) -> Any:
     """Return ``value`` as the field's type or raise ConfigError with expected, got and where."""
+    if kind == tuple[str, ...]:  # YAML and ROS know lists only
+        return _check_names(f.name, value, where)
     kind = get_origin(kind) or kind
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -263,6 +268,13 @@ def check_option(f: dataclasses.Field[Any], kind: type, value: Any, where: str) 
             f"'{f.name}' in {where}: expected one of {', '.join(choices)}, got {value!r}."
         )
     return value
+
+
+def _check_names(name: str, value: Any, where: str) -> tuple[str, ...]:
+    names = tuple(value) if isinstance(value, list | tuple) else None
+    if names is None or not all(isinstance(item, str) and item for item in names):
+        raise ConfigError(f"'{name}' in {where}: expected a list of names, got {value!r}.")
+    return names
 
 
 def check_number(

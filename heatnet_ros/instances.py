@@ -67,6 +67,10 @@ class InstanceMemory:
         """Forget all instances."""
         self._tracks.clear()
 
+    def forget_others(self, objects: Sequence[str]) -> None:
+        """Forget the instances of all objects but these."""
+        self._tracks = {key: track for key, track in self._tracks.items() if key[0] in objects}
+
     def forget_old(self, stamp_ns: int) -> None:
         """Forget what is over a second from a stamp, in either direction."""
         self._tracks = {

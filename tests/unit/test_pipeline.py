@@ -68,7 +68,7 @@ def test_truth_in_truth_out(config: PipelineConfig, rgbd: bool) -> None:
         assert (found.depth_error_m is not None) == rgbd
         if found.depth_error_m is not None:
             assert abs(found.depth_error_m) < 2e-3
-    assert set(result.timings_s) == {"detect", "estimate", "refine", "gate"}
+    assert set(result.timings_s) == {"detect", "estimate", "refine", "gate", "filter"}
     assert result.engines == {"detector": "fake CPU fp32", "estimator": "fake CPU fp32"}
     assert len(result.detections) == 4
 
