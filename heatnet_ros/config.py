@@ -214,7 +214,9 @@ class PipelineConfig:
 
     objects_file: str = option("config/objects/demo.yaml", "The object library")
     objects: tuple[str, ...] = option(
-        (), "Names of the objects to look for; an empty list looks for all of the library", live=True
+        (),
+        "Names of the objects to look for; an empty list looks for all of the library",
+        live=True,
     )
     engine: EngineConfig = field(default_factory=EngineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)

@@ -51,7 +51,7 @@ def _list_candidates(
     corners += [(x, y) for y in (*(y0 + rows), *(y0 - rows)) for x in (right, left)]
     limits = np.maximum(np.array(image_wh) - (width, height), 0)
     corner = np.floor(np.clip(np.array(corners), 0, limits))
-    return np.hstack([corner, corner + (width, height)])
+    return np.hstack([corner, corner + np.array([width, height])])
 
 
 def _hidden(candidates: FloatArray, others: FloatArray, area: float) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
@@ -61,9 +62,9 @@ class ResultPublishers:
         self._markers = create(MarkerArray, "~/markers", 10)
         self._builder = MarkerBuilder(library)
         self._vision_msgs = import_vision_msgs()
-        self._detections = self._vision_msgs and create(
-            self._vision_msgs.Detection3DArray, "~/detections", 10
-        )
+        self._detections: Any = None
+        if self._vision_msgs is not None:
+            self._detections = create(self._vision_msgs.Detection3DArray, "~/detections", 10)
         self._transforms = TransformPublisher(node, names)
         self._overlay = OverlayDrawer(node, library, say)
 

@@ -39,7 +39,9 @@ class TransformPublisher:
         if self._publisher is None:
             # as tf2_ros does it: reliable, a hundred deep
             self._publisher = self._node.create_publisher(kind, _TOPIC, 100)
-        self._publisher.publish(kind(transforms=[self._build(pose, header) for pose in poses]))
+        self._publisher.publish(
+            kind(transforms=[build_transform(p, header, self._names[p.object_id]) for p in poses])
+        )
 
     def destroy(self) -> None:
         """Take the topic out of the graph."""
@@ -47,14 +49,15 @@ class TransformPublisher:
             self._node.destroy_publisher(self._publisher)
             self._publisher = None
 
-    def _build(self, pose: PoseEstimate, header: Header) -> TransformStamped:
-        child = f"{self._names[pose.object_id]}_{pose.instance}"
-        message = TransformStamped(header=header, child_frame_id=child)
-        seen = pose_to_message(pose.T_camera_object)
-        move = message.transform.translation
-        move.x, move.y, move.z = seen.position.x, seen.position.y, seen.position.z
-        message.transform.rotation = seen.orientation
-        return message
+
+def build_transform(pose: PoseEstimate, header: Header, token: str) -> TransformStamped:
+    """The object as a child of the image's frame, named ``<token>_<instance>``."""
+    message = TransformStamped(header=header, child_frame_id=f"{token}_{pose.instance}")
+    seen = pose_to_message(pose.T_camera_object)
+    move = message.transform.translation
+    move.x, move.y, move.z = seen.position.x, seen.position.y, seen.position.z
+    message.transform.rotation = seen.orientation
+    return message
 
 
 def _import_message() -> Any:

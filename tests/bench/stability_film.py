@@ -51,7 +51,7 @@ def camera_path(motion: str, frames: int, rate_hz: float = RATE_HZ) -> object:
     """T_world_camera as a function of the film's time."""
 
     def camera(time_s: float) -> FloatArray:
-        table = int(round(time_s * rate_hz)) // frames
+        table = round(time_s * rate_hz) // frames
         if motion == "orbit":
             return orbit_camera(time_s + table * PLACE_S)
         T = orbit_camera(table * PLACE_S)

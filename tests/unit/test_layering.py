@@ -21,7 +21,16 @@ RUN_TIME = PARTS | {
     *("estimators", "refiners", "gate", "instances", "following", "filtering", "pipeline"),
 }
 OFFLINE = RUN_TIME | {
-    *("datasets", "rendering", "metrics", "overlay", "label_layout", "evaluate", "progress", "machine"),
+    *(
+        "datasets",
+        "rendering",
+        "metrics",
+        "overlay",
+        "label_layout",
+        "evaluate",
+        "progress",
+        "machine",
+    ),
 }
 # layer -> what it may import of the package, besides itself; a file that is not named here is a
 # command: it wires the rest together and nothing below imports it
