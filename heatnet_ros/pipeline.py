@@ -40,6 +40,8 @@ class Pipeline:
         detector: Detector,
         estimator: PoseEstimator,
     ) -> None:
+        """Raises ConfigError where ``config.objects`` names an unknown one."""
+        library.check_names(config.objects)
         self.config, self.library = config, library
         self._detector, self._estimator = detector, estimator
         self._refiner = build_refiner(config.refiner, library)
@@ -175,7 +177,6 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
     Raises ConfigError, ModelError or EngineError with what does not fit, where, and the remedy.
     """
     library = load_objects(find_resource(config.objects_file, "Object library"))
-    library.check_names(config.objects)
     folders = [
         find_resource(model, f"{role} model")
         for role, model in (
