@@ -28,7 +28,7 @@ from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.types import FloatArray, PoseEstimate
 
 # accelerations of the calm model, as a part of the agile one's
-CALM = 0.0015
+CALM = 0.0005
 # how long an object stays calm or agile, on average
 DWELL_S = 2.0
 # an object that appears may move like this: standard deviations, per second

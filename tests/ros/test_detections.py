@@ -1,18 +1,10 @@
-"""Poses as detections and transforms.
+"""Poses as detections and transforms."""
 
-vision_msgs and tf2_msgs are not on PyPI: where they are absent, what is built is checked in plain
-classes with the same fields (vision_msgs 4, Humble and later); tests/ros/test_outputs.py sends
-them where they are installed.
-"""
-
-import importlib.util
-from dataclasses import dataclass, field
-from types import SimpleNamespace
+import sys
 
 import numpy as np
 import pytest
 from fakes import LIBRARY, pose
-from geometry_msgs.msg import Pose, PoseWithCovariance, Vector3
 from std_msgs.msg import Header
 
 from heatnet_ros.errors import ConfigError
@@ -25,43 +17,9 @@ HEADER = Header(frame_id="camera")
 COVARIANCE = np.arange(36.0).reshape(6, 6)
 
 
-@dataclass
-class ObjectHypothesis:
-    class_id: str = ""
-    score: float = 0.0
-
-
-@dataclass
-class ObjectHypothesisWithPose:
-    hypothesis: ObjectHypothesis = field(default_factory=ObjectHypothesis)
-    pose: PoseWithCovariance = field(default_factory=PoseWithCovariance)
-
-
-@dataclass
-class BoundingBox3D:
-    center: Pose = field(default_factory=Pose)
-    size: Vector3 = field(default_factory=Vector3)
-
-
-@dataclass
-class Detection3D:
-    header: Header
-    id: str
-    results: list = field(default_factory=list)
-    bbox: BoundingBox3D = field(default_factory=BoundingBox3D)
-
-
-@dataclass
-class Detection3DArray:
-    header: Header
-    detections: list = field(default_factory=list)
-
-
-MSG = import_vision_msgs() or SimpleNamespace(
-    ObjectHypothesisWithPose=ObjectHypothesisWithPose,
-    Detection3D=Detection3D,
-    Detection3DArray=Detection3DArray,
-)
+@pytest.fixture
+def msg(extra_messages):
+    return import_vision_msgs()
 
 
 def estimate(name, instance, T, covariance=COVARIANCE):
@@ -76,9 +34,9 @@ def matrix(message):
     return T
 
 
-def test_a_detection_has_id_class_score_covariance_and_box():
+def test_a_detection_has_id_class_score_covariance_and_box(msg):
     T = pose(0.1, 0.2, 0.9, (1.0, 0.4, -0.2))
-    array = build_detections([estimate("wedge", 3, T)], HEADER, LIBRARY, MSG)
+    array = build_detections([estimate("wedge", 3, T)], HEADER, LIBRARY, msg)
     (found,) = array.detections
     assert array.header == found.header == HEADER and found.id == "wedge_3"
     (result,) = found.results
@@ -96,14 +54,14 @@ def test_a_detection_has_id_class_score_covariance_and_box():
         )
 
 
-def test_nothing_seen_is_an_empty_array():
-    array = build_detections([], HEADER, LIBRARY, MSG)
+def test_nothing_seen_is_an_empty_array(msg):
+    array = build_detections([], HEADER, LIBRARY, msg)
     assert array.header == HEADER and not list(array.detections)
 
 
-def test_an_unknown_covariance_is_zero_not_invented():
+def test_an_unknown_covariance_is_zero_not_invented(msg):
     array = build_detections(
-        [estimate("wedge", 0, pose(0, 0, 1.0), covariance=None)], HEADER, LIBRARY, MSG
+        [estimate("wedge", 0, pose(0, 0, 1.0), covariance=None)], HEADER, LIBRARY, msg
     )
     assert not np.any(array.detections[0].results[0].pose.covariance)
 
@@ -118,9 +76,12 @@ def test_a_transform_is_a_child_of_the_image_frame_named_after_object_and_instan
     np.testing.assert_allclose(R, T[:3, :3], atol=1e-12)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("tf2_msgs") is not None, reason="tf2_msgs is installed here"
-)
-def test_without_tf2_msgs_the_error_says_what_to_install():
+def test_without_tf2_msgs_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2_msgs", None)
     with pytest.raises(ConfigError, match="tf2_msgs is not installed"):
         check_tf_installed()
+
+
+def test_without_vision_msgs_there_are_no_detections(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vision_msgs", None)
+    assert import_vision_msgs() is None
