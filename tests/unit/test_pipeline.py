@@ -365,3 +365,34 @@ def test_pipeline_type_is_what_load_gives(files: PipelineConfig) -> None:
     pipeline = load_pipeline(files)
     assert isinstance(pipeline, Pipeline)
     assert set(pipeline.engines) == {"detector", "estimator"}
+
+
+def test_objects_that_are_not_asked_for_cost_nothing() -> None:
+    world = World(("wedge", pose(-0.15, 0, 0.7)), ("brick", pose(0.15, 0, 0.8)))
+    pipeline = world.pipeline(PipelineConfig(objects=("brick",)))
+    result = pipeline.run(world.frame())
+    assert (
+        [p.object_id for p in result.poses] == ["brick"] == [d.object_id for d in result.detections]
+    )
+    asked = pipeline._estimator.engine.calls
+    assert [len(call["object_index"]) for call in asked] == [1]
+    pipeline.update(replace(pipeline.config, objects=("wedge",)))
+    result = pipeline.run(world.frame(stamp_ns=33_000_000))
+    assert [(p.object_id, p.instance) for p in result.poses] == [("wedge", 0)]
+    with pytest.raises(ConfigError, match="Did you mean 'wedge'"):
+        pipeline.update(replace(pipeline.config, objects=("wegde",)))
+    assert pipeline.config.objects == ("wedge",)
+    pipeline.close()
+
+
+def test_filtered_poses_go_with_the_raw_ones_and_can_be_switched_off() -> None:
+    world = World(("wedge", pose(-0.15, 0, 0.7)), ("brick", pose(0.15, 0, 0.8)))
+    pipeline = world.pipeline()
+    for i in range(3):
+        result = pipeline.run(world.frame(stamp_ns=i * 33_000_000))
+    names = [(p.object_id, p.instance) for p in result.poses]
+    assert [(p.object_id, p.instance) for p in result.filtered] == names
+    off = replace(pipeline.config.filter, enabled=False)
+    pipeline.update(replace(pipeline.config, filter=off))
+    assert pipeline.run(world.frame(stamp_ns=99_000_000)).filtered == ()
+    pipeline.close()
