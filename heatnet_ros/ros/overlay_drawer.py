@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable
 
@@ -17,6 +18,9 @@ from heatnet_ros.ros.mailbox import Mailbox
 from heatnet_ros.ros.messages import array_to_image
 from heatnet_ros.types import Frame, PipelineResult
 
+# after a picture the thread rests so long, in pictures: drawing and poses share Python's lock
+REST = 2.0
+
 
 class OverlayDrawer:
     """Draws the newest result while somebody subscribes; frames in between are left out."""
@@ -29,6 +33,7 @@ class OverlayDrawer:
         self._publisher = node.create_lifecycle_publisher(Image, "~/overlay", 1)
         self._mailbox: Mailbox[tuple[PipelineResult, Frame]] = Mailbox()
         self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
 
     def offer(self, result: PipelineResult, frame: Frame) -> None:
         """Let this be drawn if anybody looks; returns at once."""
@@ -42,6 +47,7 @@ class OverlayDrawer:
     def destroy(self) -> None:
         """End the thread and take the topic out of the graph."""
         self._mailbox.close()
+        self._ended.set()
         if self._thread is not None:
             self._thread.join()
         self._node.destroy_lifecycle_publisher(self._publisher)
@@ -49,12 +55,14 @@ class OverlayDrawer:
     def _run(self) -> None:
         said = False
         while (item := self._mailbox.take()) is not None:
+            start_s = time.monotonic()
             try:
                 self._draw(*item)
             except Exception:  # a picture must not end the node
                 if not said and self._node.context.ok():
                     self._say(f"~/overlay cannot be drawn: {traceback.format_exc()}")
                 said = True
+            self._ended.wait(REST * (time.monotonic() - start_s))
 
     def _draw(self, result: PipelineResult, frame: Frame) -> None:
         rgb = draw_poses(
