@@ -77,11 +77,12 @@ def test_a_transform_is_a_child_of_the_image_frame_named_after_object_and_instan
 
 
 def test_without_tf2_msgs_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tf2_msgs", None)
+    monkeypatch.setitem(sys.modules, "tf2_msgs.msg", None)
     with pytest.raises(ConfigError, match="tf2_msgs is not installed"):
         check_tf_installed()
 
 
 def test_without_vision_msgs_there_are_no_detections(monkeypatch):
-    monkeypatch.setitem(sys.modules, "vision_msgs", None)
+    monkeypatch.setitem(sys.modules, "vision_msgs.msg", None)
+    monkeypatch.delattr(sys.modules.get("vision_msgs", sys), "msg", raising=False)
     assert import_vision_msgs() is None

@@ -172,7 +172,7 @@ def test_drawing_does_not_hold_up_the_poses(bench, monkeypatch):
 
 
 def test_tf_without_tf2_msgs_is_refused_with_the_remedy(bench, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tf2_msgs", None)
+    monkeypatch.setitem(sys.modules, "tf2_msgs.msg", None)
     bench.start()
     result = bench.set_parameter("publish_tf", True)
     assert not result.successful and "Install ros-$ROS_DISTRO-tf2-msgs" in result.reason
