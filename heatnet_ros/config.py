@@ -173,16 +173,58 @@ class FollowConfig:
 
 
 @dataclass(frozen=True)
+class FilterConfig:
+    """Filtering poses over time, beside the raw ones."""
+
+    enabled: bool = option(True, "Publish filtered poses beside the raw ones", live=True)
+    acceleration_m_s2: float = option(
+        4.0,
+        "How hard an object or the camera accelerates (standard deviation); more follows faster "
+        "and smooths less while something moves",
+        low=0.01, high=100.0, live=True,
+    )  # fmt: skip
+    turn_acceleration_rad_s2: float = option(
+        20.0, "The same for turns", low=0.01, high=1000.0, live=True
+    )
+    noise_share: float = option(
+        0.18,
+        "Part of a pose's covariance that is new in each frame; the rest stays as long as the view "
+        "does, and no filter takes it away",
+        low=0.01, high=1.0, live=True,
+    )  # fmt: skip
+    covariance_scale: float = option(
+        0.83,
+        "Measured over reported squared error of the poses (see docs/stability.md)",
+        low=0.01, high=100.0, live=True,
+    )  # fmt: skip
+    gate_probability: float = option(
+        0.9999,
+        "A pose further from the expected one than all but this part of true ones is held back",
+        low=0.5, high=0.999999, live=True,
+    )  # fmt: skip
+    max_gated: int = option(
+        2, "After so many poses held back in a row the next one is believed",
+        low=0, high=100, live=True,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class PipelineConfig:
     """Everything the pipeline needs, without ROS."""
 
     objects_file: str = option("config/objects/demo.yaml", "The object library")
+    objects: tuple[str, ...] = option(
+        (),
+        "Names of the objects to look for; an empty list looks for all of the library",
+        live=True,
+    )
     engine: EngineConfig = field(default_factory=EngineConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     follow: FollowConfig = field(default_factory=FollowConfig)
     estimator: EstimatorConfig = field(default_factory=EstimatorConfig)
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
 
 
 def build_config(cls: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -211,6 +253,8 @@ def build_config(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 def check_option(f: dataclasses.Field[Any], kind: type, value: Any, where: str) -> Any:
     """Return ``value`` as the field's type or raise ConfigError with expected, got and where."""
+    if kind == tuple[str, ...]:  # YAML and ROS know lists only
+        return _check_names(f.name, value, where)
     kind = get_origin(kind) or kind
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -226,6 +270,13 @@ def check_option(f: dataclasses.Field[Any], kind: type, value: Any, where: str) 
             f"'{f.name}' in {where}: expected one of {', '.join(choices)}, got {value!r}."
         )
     return value
+
+
+def _check_names(name: str, value: Any, where: str) -> tuple[str, ...]:
+    names = tuple(value) if isinstance(value, list | tuple) else None
+    if names is None or not all(isinstance(item, str) and item for item in names):
+        raise ConfigError(f"'{name}' in {where}: expected a list of names, got {value!r}.")
+    return names
 
 
 def check_number(

@@ -67,6 +67,10 @@ class InstanceMemory:
         """Forget all instances."""
         self._tracks.clear()
 
+    def forget_others(self, objects: Sequence[str]) -> None:
+        """Forget the instances of all objects but these."""
+        self._tracks = {key: track for key, track in self._tracks.items() if key[0] in objects}
+
     def forget_old(self, stamp_ns: int) -> None:
         """Forget what is over a second from a stamp, in either direction."""
         self._tracks = {
@@ -123,11 +127,11 @@ class InstanceMemory:
                 # the last pose, not the expected one: a turn about an axis of symmetry is not seen,
                 # and one that is expected would then go on by itself
                 T = nearest_equivalent(T, last.T_camera_object, symmetries)
-            return _with_pose(pose, T, last.instance)
+            return with_transform(pose, T, last.instance)
         taken = {instance for name, instance in self._tracks if name == pose.object_id}
         instance = next(i for i in range(len(taken) + 1) if i not in taken)
         T = canonicalize(T, symmetries) if symmetries.any else T
-        return _with_pose(pose, T, instance)
+        return with_transform(pose, T, instance)
 
     def _track(self, pose: PoseEstimate, last: Track | None, stamp_ns: int) -> Track:
         T, velocity, turn = pose.T_camera_object, np.zeros(3), np.zeros(3)
@@ -148,8 +152,8 @@ def _center(T_camera_object: FloatArray, model: ObjectModel) -> FloatArray:
     return se3.transform(T_camera_object, model.bounds_m.mean(axis=0))
 
 
-def _with_pose(pose: PoseEstimate, T_camera_object: FloatArray, instance: int) -> PoseEstimate:
-    """The pose with an equivalent transform; its covariance follows a moved origin."""
+def with_transform(pose: PoseEstimate, T_camera_object: FloatArray, instance: int) -> PoseEstimate:
+    """The pose with an equivalent transform and an id; its covariance follows a moved origin."""
     move_m = T_camera_object[:3, 3] - pose.T_camera_object[:3, 3]
     covariance = pose.covariance
     if covariance is not None and np.any(move_m):

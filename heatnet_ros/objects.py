@@ -6,10 +6,11 @@ stored, never recomputed, and ``keypoints_hash`` is in each model's manifest.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,17 @@ class ObjectLibrary:
                 f"Object '{object_id}' is not in {self.path}, which defines "
                 f"{', '.join(self.objects)}."
             ) from None
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raise ConfigError, with the nearest known name, for a name that is not in the library."""
+        for name in names:
+            if name not in self.objects:
+                near = difflib.get_close_matches(name, self.objects, n=1)
+                hint = f"Did you mean '{near[0]}'?" if near else "Correct 'objects'."
+                raise ConfigError(
+                    f"Object '{name}' is not in {self.path}, which defines "
+                    f"{', '.join(self.objects)}. {hint}"
+                )
 
     def keypoints_hash(self, names: list[str]) -> str:
         """sha256 over names, keypoints and symmetries, to 1e-9 m: what a network knows.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.camera import project
+from heatnet_ros.label_layout import place_labels
 from heatnet_ros.mesh import Mesh
 from heatnet_ros.objects import ObjectLibrary, ObjectModel
 from heatnet_ros.types import (
@@ -39,7 +40,7 @@ _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 _FAR_PX = 1e4  # fixed-point coordinates stay far from overflow
 _CUBOID_EDGES = tuple((a, b) for a in range(8) for b in range(a + 1, 8) if (a ^ b).bit_count() == 1)
 
-Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels
+_Label = tuple[str, FloatArray, Color]  # text, box x0, y0, x1, y1 of what it names
 
 
 def draw_poses(
@@ -49,14 +50,17 @@ def draw_poses(
     poses: Sequence[PoseEstimate],
     library: ObjectLibrary,
     with_score: bool = True,
+    rejections: Sequence[Rejection] = (),
 ) -> ImageU8:
     """Return a copy of an HxWx3 RGB image with every pose drawn.
 
     Per object: the outline of its mesh (left out where the library has no mesh), the cuboid of
     ``bounds_m``, axes (x red, y green, z blue), keypoints from red (unsure) to green (sure), and
-    name, instance and score. ``K`` and ``distortion`` are those of the image.
+    name, instance and score. ``K`` and ``distortion`` are those of the image. rejections:
+    each with a detection as a dashed grey box and its reason, below the poses.
     """
     image = rgb.copy()
+    rejected = _draw_boxes(image, rejections)
     colors = {name: _PALETTE[i % len(_PALETTE)] for i, name in enumerate(library.objects)}
     # far to near, so that the near object is on top
     ordered = sorted(poses, key=lambda pose: -float(pose.T_camera_object[2, 3]))
@@ -70,7 +74,7 @@ def draw_poses(
         if pose.keypoints is not None:
             _draw_keypoints(image, pose.keypoints)
         _draw_axes(image, pose.T_camera_object, 0.4 * model.diameter_m, K, distortion)
-    taken: list[Rectangle] = []
+    labels: list[_Label] = []
     for pose in ordered[::-1]:
         corners = _project_object(
             _corners(library[pose.object_id]), pose.T_camera_object, K, distortion
@@ -78,31 +82,24 @@ def draw_poses(
         if np.all(np.isfinite(corners)):
             text = f"{pose.object_id} #{pose.instance}"
             text += f" {pose.score:.2f}" if with_score else ""
-            _draw_label(image, text, corners.min(axis=0), colors[pose.object_id], taken)
+            box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+            labels.append((text, box, colors[pose.object_id]))
+    _draw_labels(image, labels + rejected)
     return image
 
 
-def draw_rejections(rgb: ImageU8, rejections: Sequence[Rejection]) -> ImageU8:
-    """Return a copy with each rejected detection as a dashed grey box and its reason.
-
-    A rejection without a detection has no place in the image and is not drawn.
-    """
-    image = rgb.copy()
-    taken: list[Rectangle] = []
-    labels: list[tuple[str, FloatArray]] = []
+def _draw_boxes(image: ImageU8, rejections: Sequence[Rejection]) -> list[_Label]:
+    """Draw the dashed boxes; returns the labels that belong to them."""
+    labels: list[_Label] = []
     for rejection in rejections:
         if rejection.detection is None:
             continue
-        x0, y0, x1, y1 = rejection.detection.bbox_xyxy_px
+        x0, y0, x1, y1 = box = rejection.detection.bbox_xyxy_px
         loop = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]])
         for start, end in pairwise(loop):
             _draw_dashed(image, start, end)
-        # below the box: the labels of poses stand above theirs
-        below = np.array([x0, y1 + _label_height() + 6])
-        labels.append((f"{rejection.object_id}: {rejection.reason.value}", below))
-    for text, anchor in labels:
-        _draw_label(image, text, anchor, _GREY, taken)
-    return image
+        labels.append((f"{rejection.object_id}: {rejection.reason.value}", np.array(box), _GREY))
+    return labels
 
 
 def silhouette(
@@ -223,30 +220,19 @@ def _draw_dashed(image: ImageU8, start: FloatArray, end: FloatArray) -> None:
         cv2.polylines(image, [ends], False, _GREY, 1, cv2.LINE_AA, _SHIFT)
 
 
-def _label_height() -> int:
+def _draw_labels(image: ImageU8, labels: Sequence[_Label]) -> None:
+    """Write texts on dark plates, each near what it names."""
+    if not labels:
+        return
     (_, height), baseline = cv2.getTextSize("Xg", _FONT, _FONT_SCALE, 1)
-    return int(height + baseline + 4)
-
-
-def _draw_label(
-    image: ImageU8, text: str, anchor_px: FloatArray, color: Color, taken: list[Rectangle]
-) -> None:
-    """Write text above ``anchor_px`` on a dark plate, moved down where it would hide another."""
-    height, width = image.shape[:2]
-    plate_h = _label_height()
-    plate_w = cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0] + 6
-    x = int(np.clip(anchor_px[0], 0, max(width - plate_w, 0)))
-    top = int(np.clip(anchor_px[1] - plate_h - 2, 0, max(height - plate_h, 0)))
-    rows = [(top + step * plate_h) % max(height - plate_h, 1) for step in range(height // plate_h)]
-    boxes = [(x, y, x + plate_w, y + plate_h) for y in rows or [0]]
-    free = (box for box in boxes if not any(_overlap(box, other) for other in taken))
-    x0, y0, x1, y1 = chosen = next(free, boxes[0])
-    taken.append(chosen)
-    plate = image[y0:y1, x0:x1]
-    plate[:] = plate // 6
-    origin = (x0 + 3, y1 - plate_h // 3)
-    cv2.putText(image, text, origin, _FONT, _FONT_SCALE, color, 1, cv2.LINE_AA)
-
-
-def _overlap(a: Rectangle, b: Rectangle) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    plate_h = int(height + baseline + 4)
+    sizes = [
+        (cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0] + 6, plate_h) for text, _, _ in labels
+    ]
+    boxes = np.stack([box for _, box, _ in labels])
+    places = place_labels(boxes, sizes, (image.shape[1], image.shape[0]))
+    for (text, _, color), (x0, y0, x1, y1) in zip(labels, places.tolist(), strict=True):
+        plate = image[y0:y1, x0:x1]
+        plate[:] = plate // 6
+        origin = (x0 + 3, y1 - plate_h // 3)
+        cv2.putText(image, text, origin, _FONT, _FONT_SCALE, color, 1, cv2.LINE_AA)

@@ -16,6 +16,7 @@ from heatnet_ros.engines import Engine, load_engine
 from heatnet_ros.errors import ConfigError, ModelError
 from heatnet_ros.estimators import Detector, PoseEstimator, build_detector, build_estimator
 from heatnet_ros.estimators.agreement import build_check
+from heatnet_ros.filtering import FilterBank
 from heatnet_ros.following import Follower
 from heatnet_ros.gate import check_depth, drop_doubles, reject
 from heatnet_ros.instances import InstanceMemory
@@ -40,11 +41,14 @@ class Pipeline:
         detector: Detector,
         estimator: PoseEstimator,
     ) -> None:
+        """Raises ConfigError where ``config.objects`` names an unknown one."""
+        library.check_names(config.objects)
         self.config, self.library = config, library
         self._detector, self._estimator = detector, estimator
         self._refiner = build_refiner(config.refiner, library)
         self._instances = InstanceMemory(library)
         self._follower = Follower(detector, self._instances, library)
+        self._filters = FilterBank(library)
 
     @property
     def engines(self) -> dict[str, str]:
@@ -63,19 +67,25 @@ class Pipeline:
         """Find the objects of a frame. Raises EngineError or ModelError when a network fails."""
         timings: dict[str, float] = {}
         with _timed(timings, "detect"):
-            detections = self._follower.locate(frame, self.config.follow)
+            detections = self._wanted(self._follower.locate(frame, self.config.follow))
         poses, rejected = self._estimate(frame, detections, timings)
         if not poses and any(d.followed for d in detections):
             # all are lost, so no pose waits for the detector
             with _timed(timings, "detect"):
-                detections = self._follower.detect_now(frame)
+                detections = self._wanted(self._follower.detect_now(frame))
             poses, rejected = self._estimate(frame, detections, timings)
         with _timed(timings, "gate"):
             poses = self._instances.assign(poses, frame.stamp_ns)
             self._follower.note(detections, poses, frame.stamp_ns)
+        with _timed(timings, "filter"):
+            filtered = self._filter(poses, frame.stamp_ns)
         return PipelineResult(
-            tuple(poses), tuple(rejected), tuple(detections), timings, self.engines
+            tuple(poses), tuple(rejected), tuple(detections), timings, self.engines, filtered
         )
+
+    def _wanted(self, detections: list[Detection]) -> list[Detection]:
+        names = self.config.objects
+        return [d for d in detections if d.object_id in names] if names else detections
 
     def _estimate(
         self, frame: Frame, detections: Sequence[Detection], timings: dict[str, float]
@@ -90,6 +100,12 @@ class Pipeline:
         with _timed(timings, "gate"):
             poses, faults = self._gate(frame, poses)
         return poses, rejected + faults
+
+    def _filter(self, poses: list[PoseEstimate], stamp_ns: int) -> tuple[PoseEstimate, ...]:
+        if not self.config.filter.enabled:
+            self._filters.reset()
+            return ()
+        return self._filters.update(poses, stamp_ns, self.config.filter)
 
     def _refine(self, frame: Frame, poses: list[PoseEstimate]) -> list[PoseEstimate]:
         return poses if self._refiner is None else self._refiner.refine(frame, poses)
@@ -109,7 +125,8 @@ class Pipeline:
     def update(self, config: PipelineConfig) -> None:
         """Take over options that may change while it runs.
 
-        Raises ConfigError, and changes nothing, when another option differs.
+        Raises ConfigError, and changes nothing, when another option differs or an object is
+        unknown.
         """
         fixed = _changed_fixed_options(self.config, config)
         if fixed:
@@ -117,6 +134,9 @@ class Pipeline:
                 f"{', '.join(fixed)} cannot change while the pipeline runs. Configure the node "
                 "again (ros2 lifecycle set ... cleanup, configure)."
             )
+        self.library.check_names(config.objects)
+        if config.objects:
+            self._instances.forget_others(config.objects)
         self._detector.config = config.detector
         self._estimator.config = config.estimator
         self._refiner = build_refiner(config.refiner, self.library)
@@ -126,6 +146,7 @@ class Pipeline:
         """Forget the last poses: the next frame starts a new sequence."""
         self._follower.reset()
         self._instances.reset()
+        self._filters.reset()
 
     def close(self) -> None:
         """End the detector's thread. Nothing may be called afterwards."""

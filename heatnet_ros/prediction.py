@@ -18,7 +18,7 @@ from heatnet_ros.datasets.bop import BopResult
 from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.files import reporting, write_whole
 from heatnet_ros.objects import ObjectLibrary
-from heatnet_ros.overlay import draw_poses, draw_rejections
+from heatnet_ros.overlay import draw_poses
 from heatnet_ros.predict_inputs import InputImage
 from heatnet_ros.types import (
     Detection,
@@ -144,8 +144,9 @@ def _parse_detection(name: str, entry: Mapping[str, Any] | None) -> Detection | 
 
 def write_overlay(path: Path, frame: Frame, result: PipelineResult, library: ObjectLibrary) -> None:
     """Draw poses and rejections on the image. Raises DataError when it cannot be written."""
-    drawn = draw_rejections(frame.rgb, result.rejected)
-    drawn = draw_poses(drawn, frame.K, frame.distortion, result.poses, library)
+    drawn = draw_poses(
+        frame.rgb, frame.K, frame.distortion, result.poses, library, rejections=result.rejected
+    )
     if not cv2.imwrite(str(path), np.ascontiguousarray(drawn[:, :, ::-1])):
         raise DataError(f"Overlay {path} cannot be written. Check the folder and the disk space.")
 

@@ -215,7 +215,8 @@ class PipelineResult:
     """What one frame gave.
 
     timings_s: stage name -> seconds. engines: network role -> backend, device and precision
-    that really ran, for instance ``{"detector": "openvino CPU bf16"}``.
+    that really ran, for instance ``{"detector": "openvino CPU bf16"}``. filtered: ``poses`` made
+    steady over time, in the same order; empty where that is switched off.
     """
 
     poses: tuple[PoseEstimate, ...]
@@ -223,3 +224,4 @@ class PipelineResult:
     detections: tuple[Detection, ...]
     timings_s: dict[str, float]
     engines: dict[str, str]
+    filtered: tuple[PoseEstimate, ...] = ()

@@ -5,6 +5,7 @@ Frame i depends on the seed and i alone, so a film can be shown again however fa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,8 +68,11 @@ class Film:
         frames_per_scene: int = 40,
         noise: bool = True,
         scale: float = 1.0,
+        camera: Callable[[float], FloatArray] | None = None,
     ) -> None:
         """Load the meshes. scale: of the table and the camera's distance.
+
+        camera: T_world_camera at a time in seconds, where it is not ``orbit_camera``.
 
         Raises ConfigError where an object has no mesh, EngineError without EGL.
         """
@@ -77,6 +81,7 @@ class Film:
         self._K, self._seed, self._rate_hz, self._noise = K, seed, rate_hz, noise
         self._count = min(objects_per_scene, len(self._meshes))
         self._frames_per_scene, self._scale = frames_per_scene, scale
+        self._camera = camera or (lambda time_s: orbit_camera(time_s, scale))
         self._scenes: dict[int, Scene] = {}
         self._rasterizer = Rasterizer(size_wh)
 
@@ -89,7 +94,7 @@ class Film:
     def render(self, index: int) -> FilmFrame:
         """Frame ``index`` of the film, as the camera's sensor gives it."""
         scene = self._scene_of(index // self._frames_per_scene)
-        T_world_camera = orbit_camera(index / self._rate_hz, self._scale)
+        T_world_camera = self._camera(index / self._rate_hz)
         picture = self._rasterizer.render(scene, self._K, T_world_camera)
         poses = self._visible_poses(scene, T_world_camera, picture)
         if not self._noise:

@@ -1,4 +1,4 @@
-"""Poses -> visualization_msgs/MarkerArray: mesh or cuboid, axes, label; no stale ones in RViz."""
+"""Poses -> visualization_msgs/MarkerArray: mesh, cuboid, axes, label; no stale ones in RViz."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def pose_to_message(T_a_b: FloatArray) -> Pose:
 class MarkerBuilder:
     """Builds the markers of each frame and the DELETE of those that were there before.
 
-    Namespaces are ``<object>/shape``, ``<object>/axes`` and ``<object>/label``; the marker's id is
-    the pose's instance.
+    Namespaces are ``<object>/mesh`` (where the library has one), ``<object>/cuboid``,
+    ``<object>/axes`` and ``<object>/label``; the marker's id is the pose's instance.
     """
 
     def __init__(self, library: ObjectLibrary) -> None:
@@ -54,8 +54,10 @@ class MarkerBuilder:
         """Markers of ``poses``; ``lifetime_s`` 0 keeps them until they are deleted."""
         markers: list[Marker] = []
         for pose in poses:
-            markers += [self._shape(pose), _axes(pose, self._library[pose.object_id])]
-            markers.append(_label(pose))
+            model = self._library[pose.object_id]
+            if self._meshes[pose.object_id] is not None:
+                markers.append(self._mesh(pose))
+            markers += [self._cuboid(pose), _axes(pose, model), _label(pose, model)]
         whole, part = divmod(round(lifetime_s * 1e9), 1_000_000_000)
         for marker in markers:
             marker.header = header
@@ -71,19 +73,26 @@ class MarkerBuilder:
         self._shown = set()
         return MarkerArray(markers=[Marker(action=Marker.DELETEALL)])
 
-    def _shape(self, pose: PoseEstimate) -> Marker:
-        model, uri = self._library[pose.object_id], self._meshes[pose.object_id]
-        marker = _marker(pose, "shape")
-        r, g, b = self._colors[pose.object_id]
-        marker.color = ColorRGBA(r=r, g=g, b=b, a=0.6)
-        if uri is not None:
-            marker.type, marker.mesh_resource = Marker.MESH_RESOURCE, uri
-            scale = 1e-3 if model.mesh_unit == "mm" else 1.0
-            marker.scale.x = marker.scale.y = marker.scale.z = scale
-            return marker
+    def _mesh(self, pose: PoseEstimate) -> Marker:
+        marker = _marker(pose, "mesh")
+        marker.type = Marker.MESH_RESOURCE
+        marker.mesh_resource = self._meshes[pose.object_id]
+        scale = 1e-3 if self._library[pose.object_id].mesh_unit == "mm" else 1.0
+        marker.scale.x = marker.scale.y = marker.scale.z = scale
+        marker.color = self._color(pose, 0.6)
+        return marker
+
+    def _cuboid(self, pose: PoseEstimate) -> Marker:
+        model = self._library[pose.object_id]
+        marker = _marker(pose, "cuboid")
         marker.type, marker.scale.x = Marker.LINE_LIST, 0.02 * model.diameter_m
         marker.points = [_point(corner) for corner in _cuboid_edges(model.bounds_m)]
+        marker.color = self._color(pose, 1.0)
         return marker
+
+    def _color(self, pose: PoseEstimate, opacity: float) -> ColorRGBA:
+        r, g, b = self._colors[pose.object_id]
+        return ColorRGBA(r=r, g=g, b=b, a=opacity)
 
 
 def _marker(pose: PoseEstimate, part: str) -> Marker:
@@ -101,8 +110,10 @@ def _axes(pose: PoseEstimate, model: ObjectModel) -> Marker:
     return marker
 
 
-def _label(pose: PoseEstimate) -> Marker:
+def _label(pose: PoseEstimate, model: ObjectModel) -> Marker:
     marker = _marker(pose, "label")
+    # above the object as the camera sees it: at its origin the mesh would hide the text
+    marker.pose.position.y -= 0.6 * model.diameter_m
     marker.type, marker.text = Marker.TEXT_VIEW_FACING, f"{pose.object_id} {pose.instance}"
     marker.scale.z = 0.03
     marker.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)

@@ -44,9 +44,11 @@ from heatnet_ros.ros.memory import give_back, limit_arenas
 from heatnet_ros.ros.params import NodeParameters
 from heatnet_ros.ros.problems import Problems, Source
 from heatnet_ros.ros.publishers import ResultPublishers
-from heatnet_ros.ros.services import guard_services
+from heatnet_ros.ros.request_guard import guard_services
+from heatnet_ros.ros.services import create_services
 from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.statistics import Statistics
+from heatnet_ros.ros.transforms import check_tf_installed
 from heatnet_ros.ros.worker import Settings, Worker
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -98,6 +100,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         poor = [f.text for f in check_environment(backends=False) if f.level is not Level.OK]
         for warning in self._options.warnings + poor:
             self.get_logger().warning(warning)
+        create_services(self, self._forget_instances)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -151,6 +154,8 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
                 f"use_depth is false, but the model {pipeline_config.estimator.model} needs depth. "
                 "Set use_depth to auto, or take a model without depth."
             )
+        if config.publish_tf:
+            check_tf_installed()
         use_depth = pipeline.needs_depth or config.use_depth == "true"
         color = self.resolve_topic_name("color/image_raw")
         depth = self.resolve_topic_name("depth/image_raw")
@@ -163,7 +168,8 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         topics = Topics(color, camera_info, depth if use_depth else None)
         pipeline.warm_up(with_depth=use_depth)
         settings = Settings(config, pipeline_config)
-        return _Configured(settings, pipeline, topics, ResultPublishers(self, pipeline.library))
+        publishers = ResultPublishers(self, pipeline.library, self.get_logger().error)
+        return _Configured(settings, pipeline, topics, publishers)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker and subscribe."""
@@ -285,8 +291,26 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         self._release()
         super().destroy_node()
 
+    def _forget_instances(self) -> str:
+        """What ``~/reset`` does: ids, following and filters start anew with the next frame."""
+        if self._active is None:
+            return "Not active: there is nothing to forget."
+        self._active.worker.forget()
+        return "Instances, following and filters start anew with the next frame."
+
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        return self._options.check_changes(parameters, self._configured is not None)
+        result = self._options.check_changes(parameters, self._configured is not None)
+        if not result.successful or self._configured is None:
+            return result
+        try:
+            for parameter in parameters:
+                if parameter.name == "objects":
+                    self._configured.pipeline.library.check_names(parameter.value)
+                elif parameter.name == "publish_tf" and parameter.value:
+                    check_tf_installed()
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return result
 
     def _apply_parameters(self, parameters: list[Parameter]) -> None:
         """All of them were accepted and are stored; the worker takes them with the next frame."""

@@ -57,3 +57,9 @@ class NodeConfig:
         high=60.0,
         live=True,
     )
+    publish_tf: bool = option(
+        False,
+        "Publish the poses on /tf too, as <object>_<instance> in the image's frame; filtered ones "
+        "where filter.enabled. Needs tf2_msgs",
+        live=True,
+    )

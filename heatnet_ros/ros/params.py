@@ -33,8 +33,9 @@ def describe(option: Option) -> ParameterDescriptor:
     descriptor = ParameterDescriptor(
         description=metadata["description"],
         additional_constraints=f"one of: {', '.join(choices)}" if choices else "",
-        # `use_depth: true` is a bool to YAML and to `ros2 param set`; it is stored as text
-        dynamic_typing="true" in choices,
+        # `use_depth: true` is a bool to YAML and to `ros2 param set`; it is stored as text. And an
+        # empty list has no type to ROS
+        dynamic_typing="true" in choices or option.kind == tuple[str, ...],
     )
     if low is not None and high is not None:
         if option.kind is int:

@@ -1,8 +1,10 @@
-"""Publishes a PipelineResult: poses per object and the markers."""
+"""Publishes a PipelineResult: poses per object, markers, detections, TF. See docs/topics.md."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
@@ -12,8 +14,12 @@ from visualization_msgs.msg import MarkerArray
 
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.objects import ObjectLibrary
+from heatnet_ros.ros.detections import build_detections, import_vision_msgs
 from heatnet_ros.ros.markers import MarkerBuilder, pose_to_message
-from heatnet_ros.types import Frame, PipelineResult
+from heatnet_ros.ros.node_config import NodeConfig
+from heatnet_ros.ros.overlay_drawer import OverlayDrawer
+from heatnet_ros.ros.transforms import TransformPublisher
+from heatnet_ros.types import Frame, PipelineResult, PoseEstimate
 
 
 def topic_names(object_ids: list[str]) -> dict[str, str]:
@@ -35,38 +41,55 @@ def topic_names(object_ids: list[str]) -> dict[str, str]:
 class ResultPublishers:
     """The node's outputs; they exist while it is configured and publish while it is active.
 
-    ``~/pose/<object>`` and, for poses with a true covariance, ``~/pose_with_covariance/<object>``:
-    one message per instance, in the order of instances. ``~/markers``: one message per frame.
+    Per object, one message per instance in the order of instances: ``~/pose/<object>``, and for
+    poses with a true covariance ``~/pose_with_covariance/<object>`` and
+    ``~/pose_filtered/<object>``. Per frame: ``~/markers``, ``~/detections`` where vision_msgs is
+    installed, /tf where asked for, and ``~/overlay`` while somebody looks.
     """
 
-    def __init__(self, node: LifecycleNode, library: ObjectLibrary) -> None:
-        self._node = node
+    def __init__(
+        self, node: LifecycleNode, library: ObjectLibrary, say: Callable[[str], None]
+    ) -> None:
+        """say: gets what goes wrong with the overlay."""
+        self._node, self._library = node, library
         create = node.create_lifecycle_publisher
         names = topic_names(list(library.objects))
         self._poses = {i: create(PoseStamped, f"~/pose/{n}", 10) for i, n in names.items()}
-        self._covariances = {
-            i: create(PoseWithCovarianceStamped, f"~/pose_with_covariance/{n}", 10)
-            for i, n in names.items()
-        }
+        self._covariances, self._filtered = (
+            {i: create(PoseWithCovarianceStamped, f"~/{topic}/{n}", 10) for i, n in names.items()}
+            for topic in ("pose_with_covariance", "pose_filtered")
+        )
         self._markers = create(MarkerArray, "~/markers", 10)
         self._builder = MarkerBuilder(library)
+        self._vision_msgs = import_vision_msgs()
+        self._detections: Any = None
+        if self._vision_msgs is not None:
+            self._detections = create(self._vision_msgs.Detection3DArray, "~/detections", 10)
+        self._transforms = TransformPublisher(node, names)
+        self._overlay = OverlayDrawer(node, library, say)
 
-    def publish(self, result: PipelineResult, frame: Frame, marker_lifetime_s: float) -> None:
+    def publish(self, result: PipelineResult, frame: Frame, config: NodeConfig) -> None:
         """Publish every pose with the stamp and frame of the image that it was seen in."""
         if not self._node.context.ok():  # Ctrl-C came while the frame was in work
             return
         seconds, nanoseconds = divmod(frame.stamp_ns, 1_000_000_000)
         header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame.frame_id)
-        poses = tuple(sorted(result.poses, key=lambda pose: (pose.object_id, pose.instance)))
+        poses, filtered = _sort(result.poses), _sort(result.filtered)
         for pose in poses:
             message = pose_to_message(pose.T_camera_object)
             self._poses[pose.object_id].publish(PoseStamped(header=header, pose=message))
-            if pose.covariance is not None:
-                full = PoseWithCovarianceStamped(header=header)
-                full.pose.pose = message
-                full.pose.covariance = pose.covariance.ravel().tolist()
-                self._covariances[pose.object_id].publish(full)
-        self._markers.publish(self._builder.build(poses, header, marker_lifetime_s))
+        for publishers, some in ((self._covariances, poses), (self._filtered, filtered)):
+            for pose in some:
+                if pose.covariance is not None:
+                    publishers[pose.object_id].publish(_with_covariance(pose, header))
+        if config.publish_tf:
+            self._transforms.publish(filtered or poses, header)
+        if self._vision_msgs is not None:
+            self._detections.publish(
+                build_detections(poses, header, self._library, self._vision_msgs)
+            )
+        self._markers.publish(self._builder.build(poses, header, config.marker_lifetime_s))
+        self._overlay.offer(result, frame)
 
     def clear(self) -> None:
         """Take all markers out of RViz."""
@@ -74,5 +97,22 @@ class ResultPublishers:
 
     def destroy(self) -> None:
         """Take the topics out of the graph."""
-        for publisher in (*self._poses.values(), *self._covariances.values(), self._markers):
-            self._node.destroy_lifecycle_publisher(publisher)
+        self._overlay.destroy()
+        self._transforms.destroy()
+        per_object = (self._poses, self._covariances, self._filtered)
+        publishers = [p for topics in per_object for p in topics.values()]
+        for publisher in (*publishers, self._markers, self._detections):
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
+
+
+def _sort(poses: tuple[PoseEstimate, ...]) -> tuple[PoseEstimate, ...]:
+    return tuple(sorted(poses, key=lambda pose: (pose.object_id, pose.instance)))
+
+
+def _with_covariance(pose: PoseEstimate, header: Header) -> PoseWithCovarianceStamped:
+    assert pose.covariance is not None
+    full = PoseWithCovarianceStamped(header=header)
+    full.pose.pose = pose_to_message(pose.T_camera_object)
+    full.pose.covariance = pose.covariance.ravel().tolist()
+    return full

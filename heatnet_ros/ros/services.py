@@ -1,38 +1,40 @@
-"""Requests that cannot be fulfilled are answered and logged; rclpy would let them end the node."""
+"""``~/reset`` and ``~/track``, where std_srvs is installed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from rclpy.node import Node
+from rclpy.lifecycle import LifecycleNode
+from rclpy.parameter import Parameter
 
-from heatnet_ros.ros.problems import REPEAT_S
-
-Callback = Callable[[Any, Any], Any]
+TRACK_PARAMETER = "follow.enabled"
 
 
-def guard_services(node: Node) -> None:
-    """Let no request end the node: an exception gives an empty answer (success: false).
+def create_services(node: LifecycleNode, reset: Callable[[], str]) -> None:
+    """Offer the services for the node's whole life. reset: forgets and says what it did.
 
-    rclpy raises in the executor, and so out of ``spin``, for instance when a lifecycle transition
-    is asked for by an id that the present state does not have, or when a parameter has a type that
-    there is not. Call it when all services exist.
+    Without std_srvs the log says what does the same.
     """
-    for service in node.services:
-        service.callback = partial(_answer, node, service.srv_name, service.callback)
-
-
-def _answer(node: Node, name: str, callback: Callback, request: Any, response: Any) -> Any:
     try:
-        return callback(request, response)
-    except Exception as error:  # whatever a client sends, the node stays alive and says it
-        reason = str(error).split(", at ")[0]  # RCLError: its text names ROS's own source files
-        node.get_logger().error(
-            f"{name}: the request {str(request)[:200]} cannot be fulfilled: {reason}. "
-            "Mend the client, or ask for what this state allows "
-            f"(ros2 lifecycle list {node.get_fully_qualified_name()}).",
-            throttle_duration_sec=REPEAT_S,
+        from std_srvs.srv import SetBool, Trigger
+    except ImportError:
+        node.get_logger().info(
+            "std_srvs is not installed: ~/reset and ~/track are not offered. Set the parameter "
+            f"{TRACK_PARAMETER} instead of ~/track, or install ros-$ROS_DISTRO-std-srvs."
         )
-        return type(response)()
+        return
+
+    def on_reset(_: Any, response: Any) -> Any:
+        response.success, response.message = True, reset()
+        return response
+
+    def on_track(request: Any, response: Any) -> Any:
+        # through the parameter: there is one truth, and whoever watches it is told
+        result = node.set_parameters([Parameter(TRACK_PARAMETER, value=bool(request.data))])[0]
+        response.success = result.successful
+        response.message = result.reason or f"{TRACK_PARAMETER} is {request.data}"
+        return response
+
+    node.create_service(Trigger, "~/reset", on_reset)
+    node.create_service(SetBool, "~/track", on_track)

@@ -42,13 +42,14 @@ class Worker:
         mailbox: Mailbox[ImageSet],
         topics: Topics,
         settings: Settings,
-        publish: Callable[[PipelineResult, Frame, float], None],
+        publish: Callable[[PipelineResult, Frame, NodeConfig], None],
         now_ns: Callable[[], int],
         problems: Problems,
         statistics: Statistics,
     ) -> None:
         self.settings = settings
         self.stamp_ns = 0
+        self._forget = threading.Event()
         self._pipeline, self._mailbox, self._topics = pipeline, mailbox, topics
         self._publish, self._now_ns = publish, now_ns
         self._problems, self._statistics = problems, statistics
@@ -62,6 +63,10 @@ class Worker:
         """Close the mailbox and wait until the frame in work is finished."""
         self._mailbox.close()
         self._thread.join()
+
+    def forget(self) -> None:
+        """Let the next frame start a new sequence."""
+        self._forget.set()
 
     def _run(self) -> None:
         while (images := self._mailbox.take()) is not None:
@@ -89,11 +94,13 @@ class Worker:
         self._problems.clear(Source.INPUT)
         if settings.pipeline is not self._pipeline.config:
             self._pipeline.update(settings.pipeline)
-        if frame.stamp_ns < self.stamp_ns:  # the clock was set back
+        asked = self._forget.is_set()
+        self._forget.clear()
+        if asked or frame.stamp_ns < self.stamp_ns:  # the clock was set back
             self._pipeline.reset()
         self.stamp_ns = frame.stamp_ns
         result = self._pipeline.run(frame)
-        self._publish(result, frame, settings.node.marker_lifetime_s)
+        self._publish(result, frame, settings.node)
         since_stamp_s = (self._now_ns() - frame.stamp_ns) / 1e9
         since_receive_s = time.monotonic() - images.received_s
         depth_valid = None if frame.depth_m is None else measure_depth(frame.depth_m)[0]

@@ -1,5 +1,10 @@
+import importlib
+import importlib.util
 import os
+import shutil
+import sys
 
+import message_packages
 import pytest
 import rclpy
 from bench import Bench
@@ -25,3 +30,21 @@ def bench(ros):
     bench = Bench()
     yield bench
     bench.stop()
+
+
+@pytest.fixture(scope="session")
+def extra_messages(tmp_path_factory):
+    """tf2_msgs and vision_msgs: as installed, else built here, as PyPI has neither."""
+    missing = [p for p in message_packages.DEFINITIONS if importlib.util.find_spec(p) is None]
+    folder = tmp_path_factory.mktemp("messages")
+    for package in missing:
+        if shutil.which("g++") is None or importlib.util.find_spec("rosidl_generator_py") is None:
+            pytest.skip(
+                f"{package} is not installed, nor g++ and the rosidl generators to build it"
+            )
+        message_packages.build(package, folder)
+        message_packages.load(package, folder)
+    sys.path.insert(0, str(folder / "python"))
+    importlib.invalidate_caches()
+    yield
+    sys.path.remove(str(folder / "python"))

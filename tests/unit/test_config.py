@@ -56,7 +56,7 @@ def test_values_are_taken_and_whole_numbers_become_floats() -> None:
             r"Unknown key 'min_inlier' in demo.yaml: gate.*'min_inliers'",
         ),
         ({"detecter": {}}, "Unknown key 'detecter' in demo.yaml.*Did you mean 'detector'"),
-        ({"xyzzy": 1}, "Known: objects_file, engine"),
+        ({"xyzzy": 1}, "Known: objects_file, objects, engine"),
         ({"gate": 5}, "'gate' in demo.yaml must be a mapping, got 5"),
         ({"gate": {"min_inliers": 3}}, "expected 4 to 1000, got 3"),
         ({"gate": {"min_inliers": 8.0}}, "expected int, got 8.0"),

@@ -128,7 +128,7 @@ def test_when_all_are_lost_the_detector_looks_in_the_same_frame(build: Build) ->
     result = run(pipeline, world, 1)
     assert sorted(p.object_id for p in result.poses) == ["disc", "wedge"]
     assert not any(d.followed for d in result.detections)
-    assert {"detect", "estimate", "refine", "gate"} == set(result.timings_s)
+    assert {"detect", "estimate", "refine", "gate", "filter"} == set(result.timings_s)
 
 
 def test_a_frame_is_not_looked_at_twice(build: Build) -> None:

@@ -20,9 +20,20 @@ BASE = {
 }
 SHAPES = BASE | {"geometry", "objects"}
 PARTS = SHAPES | {"manifest", "engines"}
-RUN_TIME = PARTS | {"estimators", "refiners", "gate", "instances", "following", "pipeline"}
+RUN_TIME = PARTS | {
+    *("estimators", "refiners", "gate", "instances", "following", "filtering", "pipeline"),
+}
 OFFLINE = RUN_TIME | {
-    *("datasets", "rendering", "metrics", "overlay", "evaluate", "progress", "machine"),
+    *(
+        "datasets",
+        "rendering",
+        "metrics",
+        "overlay",
+        "label_layout",
+        "evaluate",
+        "progress",
+        "machine",
+    ),
 }
 # layer -> what it may import of the package, besides itself; a file that is not named here is a
 # command: it wires the rest together and nothing below imports it
@@ -48,9 +59,11 @@ LAYERS = {
     "gate": SHAPES,
     "instances": SHAPES,
     "following": PARTS | {"estimators", "instances"},
+    "filtering": SHAPES | {"instances"},
     "pipeline": RUN_TIME,
     "metrics": SHAPES,
-    "overlay": SHAPES,
+    "label_layout": {"types"},
+    "overlay": SHAPES | {"label_layout"},
     "datasets": OFFLINE - {"evaluate"},
     "rendering": SHAPES | {"metrics", "mesh_topology"},
     "evaluate": OFFLINE,
@@ -122,7 +135,7 @@ def test_a_file_imports_only_the_layers_below_it(path: Path) -> None:
     if layer in LAYERS:
         assert used <= LAYERS[layer], f"{layer} must not import {used - LAYERS[layer]}"
     for name in sorted({name.split(".")[0] for name in names}):
-        is_message = name.endswith(("_msgs", "_interfaces"))
+        is_message = name.endswith(("_msgs", "_srvs", "_interfaces"))
         homes = {"ros"} if is_message else HOMES.get(name)
         assert homes is None or layer in homes, f"{layer} must not import {name}"
         if layer in RUN_TIME and name not in sys.stdlib_module_names | {"heatnet_ros"}:

@@ -81,7 +81,9 @@ def test_run_time_needs_no_torch():
 def test_messages_that_the_code_imports_are_named_in_package_xml():
     imported = set()
     for path in (ROOT / "heatnet_ros" / "ros").glob("*.py"):
-        imported |= set(re.findall(r"^from (\w+_(?:msgs|interfaces))\b", path.read_text(), re.M))
+        imported |= set(
+            re.findall(r"^ *from (\w+_(?:msgs|srvs|interfaces))\b", path.read_text(), re.M)
+        )
     assert "sensor_msgs" in imported
     assert imported <= {element.text for element in XML.findall("exec_depend")}
 

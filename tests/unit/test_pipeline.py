@@ -68,7 +68,7 @@ def test_truth_in_truth_out(config: PipelineConfig, rgbd: bool) -> None:
         assert (found.depth_error_m is not None) == rgbd
         if found.depth_error_m is not None:
             assert abs(found.depth_error_m) < 2e-3
-    assert set(result.timings_s) == {"detect", "estimate", "refine", "gate"}
+    assert set(result.timings_s) == {"detect", "estimate", "refine", "gate", "filter"}
     assert result.engines == {"detector": "fake CPU fp32", "estimator": "fake CPU fp32"}
     assert len(result.detections) == 4
 
@@ -239,7 +239,7 @@ def test_warm_up_runs_every_batch_and_leaves_no_trace(rgbd: bool, with_depth: bo
     pipeline = world.pipeline(rgbd=rgbd)
     estimator = pipeline._estimator
     pipeline.warm_up(with_depth=with_depth)
-    assert [len(call["object_index"]) for call in estimator.engine.calls] == [1, 2, 3, 4]
+    assert [len(call["object_index"]) for call in estimator.engine.calls] == [1, 2, 3, 4, 8]
     (found,) = pipeline.run(world.frame()).poses
     assert found.instance == 0
 
@@ -365,3 +365,34 @@ def test_pipeline_type_is_what_load_gives(files: PipelineConfig) -> None:
     pipeline = load_pipeline(files)
     assert isinstance(pipeline, Pipeline)
     assert set(pipeline.engines) == {"detector", "estimator"}
+
+
+def test_objects_that_are_not_asked_for_cost_nothing() -> None:
+    world = World(("wedge", pose(-0.15, 0, 0.7)), ("brick", pose(0.15, 0, 0.8)))
+    pipeline = world.pipeline(PipelineConfig(objects=("brick",)))
+    result = pipeline.run(world.frame())
+    assert (
+        [p.object_id for p in result.poses] == ["brick"] == [d.object_id for d in result.detections]
+    )
+    asked = pipeline._estimator.engine.calls
+    assert [len(call["object_index"]) for call in asked] == [1]
+    pipeline.update(replace(pipeline.config, objects=("wedge",)))
+    result = pipeline.run(world.frame(stamp_ns=33_000_000))
+    assert [(p.object_id, p.instance) for p in result.poses] == [("wedge", 0)]
+    with pytest.raises(ConfigError, match="Did you mean 'wedge'"):
+        pipeline.update(replace(pipeline.config, objects=("wegde",)))
+    assert pipeline.config.objects == ("wedge",)
+    pipeline.close()
+
+
+def test_filtered_poses_go_with_the_raw_ones_and_can_be_switched_off() -> None:
+    world = World(("wedge", pose(-0.15, 0, 0.7)), ("brick", pose(0.15, 0, 0.8)))
+    pipeline = world.pipeline()
+    for i in range(3):
+        result = pipeline.run(world.frame(stamp_ns=i * 33_000_000))
+    names = [(p.object_id, p.instance) for p in result.poses]
+    assert [(p.object_id, p.instance) for p in result.filtered] == names
+    off = replace(pipeline.config.filter, enabled=False)
+    pipeline.update(replace(pipeline.config, filter=off))
+    assert pipeline.run(world.frame(stamp_ns=99_000_000)).filtered == ()
+    pipeline.close()

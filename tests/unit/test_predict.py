@@ -60,7 +60,7 @@ def test_folder_of_pairs(world: World, params: Path, tmp_path: Path, capsys):
     np.testing.assert_allclose(T, world.truth[0][1], atol=0.002)
     assert np.array(wedge["covariance_m_rad"]).shape == (6, 6)
     assert wedge["depth_error_m"] == pytest.approx(0.0, abs=0.002)
-    assert set(with_depth["timings_s"]) == {"detect", "estimate", "refine", "gate"}
+    assert set(with_depth["timings_s"]) == {"detect", "estimate", "refine", "gate", "filter"}
     assert with_depth["engines"]["detector"] == "fake CPU fp32"
     # the network takes depth: an image without it gives reasons, no poses
     assert without["poses"] == []

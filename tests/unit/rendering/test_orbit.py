@@ -85,3 +85,13 @@ def test_missing_mesh_names_object_and_remedy(library):
     objects = dict(library.objects) | {"mug": broken}
     with pytest.raises(ConfigError, match=r"'mug'.*nowhere/mug.ply.*Restore"):
         Film(ObjectLibrary("demo", objects, library.path), SIZE_WH, K)
+
+
+def test_another_camera_may_film_and_stand_still(library):
+    still = orbit_camera(4.0)
+    with Film(library, SIZE_WH, K, seed=3, noise=False, camera=lambda _: still) as film:
+        first, later = film.render(0), film.render(7)
+    np.testing.assert_array_equal(first.rgb, later.rgb)
+    with Film(library, SIZE_WH, K, seed=3, noise=False, rate_hz=10.0) as film:
+        orbit = film.render(0)
+    assert np.any(orbit.rgb != first.rgb)

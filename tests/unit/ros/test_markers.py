@@ -43,6 +43,15 @@ def test_mesh_is_a_file_uri_scaled_to_metres(tmp_path, unit, scale):
     assert shape.mesh_resource == f"file://{tmp_path}/we%20dge.ply"
 
 
+def test_mesh_cuboid_axes_and_label_of_each_instance(tmp_path):
+    markers = MarkerBuilder(library_with_mesh(tmp_path, "m")).build(
+        (estimate("wedge"), estimate("wedge", 4)), HEADER, 1.0
+    )
+    parts = [f"wedge/{part}" for part in ("mesh", "cuboid", "axes", "label")]
+    assert [(m.ns, m.id) for m in markers.markers] == [(p, i) for i in (0, 4) for p in parts]
+    assert markers.markers[3].text == "wedge 0"
+
+
 def test_without_mesh_the_cuboid_has_the_objects_bounds():
     shape = MarkerBuilder(LIBRARY).build((estimate("brick"),), HEADER, 1.0).markers[0]
     points = np.array([[p.x, p.y, p.z] for p in shape.points])
@@ -63,7 +72,7 @@ def test_only_what_vanished_is_deleted_and_once():
     builder.build((estimate("brick"), estimate("wedge", 1)), HEADER, 1.0)
     second = builder.build((estimate("brick"),), HEADER, 1.0).markers
     deleted = {(m.ns, m.id) for m in second if m.action == Marker.DELETE}
-    assert deleted == {("wedge/shape", 1), ("wedge/axes", 1), ("wedge/label", 1)}
+    assert deleted == {("wedge/cuboid", 1), ("wedge/axes", 1), ("wedge/label", 1)}
     third = builder.build((estimate("brick"),), HEADER, 1.0).markers
     assert all(m.action == Marker.ADD for m in third)
 
