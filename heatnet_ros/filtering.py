@@ -21,8 +21,8 @@ import numpy as np
 
 from heatnet_ros.config import FilterConfig
 from heatnet_ros.geometry import se3
-from heatnet_ros.geometry.pnp import apply_step
-from heatnet_ros.geometry.symmetry import Symmetries, nearest_equivalent
+from heatnet_ros.geometry.joint import apply_steps
+from heatnet_ros.geometry.symmetry import nearest_equivalent
 from heatnet_ros.instances import MEMORY_NS, with_transform
 from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.types import FloatArray, PoseEstimate
@@ -38,15 +38,7 @@ FLOOR_M, FLOOR_RAD = 5e-5, 2e-4
 # where the estimator knows no covariance: part of the distance, and radians
 UNKNOWN_PART, UNKNOWN_RAD = 0.01, 0.09
 _DIMENSIONS = 6
-
-
-@dataclass(frozen=True, eq=False)
-class _Model:
-    """One model's belief. mean: (12,) offset from the filter's pose, and velocity. P: 12x12."""
-
-    mean: FloatArray
-    P: FloatArray
-    weight: float
+_BELIEF = ("mean", "P", "weight")
 
 
 class PoseFilter:
@@ -56,93 +48,159 @@ class PoseFilter:
     """
 
     def __init__(self, T: FloatArray, R: FloatArray, stamp_ns: int) -> None:
-        self.stamp_ns, self.gated = stamp_ns, 0
-        self._start(T, R)
+        self.stamp_ns = stamp_ns
+        self.start(T, R)
 
-    def _start(self, T: FloatArray, R: FloatArray) -> None:
+    def start(self, T: FloatArray, R: FloatArray) -> None:
+        """Believe a measured pose of covariance R (6x6), and nothing of before."""
         self.T_camera_object, self.gated = T, 0
         speeds = [FIRST_SPEED_M_S**2] * 3 + [FIRST_TURN_RAD_S**2] * 3
         P = np.zeros((12, 12))
         P[:6, :6], P[6:, 6:] = R, np.diag(speeds)
-        self._models = [_Model(np.zeros(12), P, 0.5) for _ in range(2)]
+        self.belief = _Belief(np.zeros((2, 12)), np.stack([P, P]), np.array([0.5, 0.5]))
 
     @property
     def covariance(self) -> FloatArray:
         """6x6 of (x, y, z, rx, ry, rz) in m, rad, about the camera's axes."""
-        return _mix(self._models)[1][:6, :6]
+        return self.belief.mix()[1][:6, :6]
 
     @property
     def velocity(self) -> FloatArray:
         """(6,): of the object's origin in m/s, and its turn in rad/s about the camera's axes."""
-        return _mix(self._models)[0][6:]
+        return self.belief.mix()[0][6:]
 
     def update(
         self, T: FloatArray, R: FloatArray, C: FloatArray, stamp_ns: int, config: FilterConfig
     ) -> bool:
-        """Take a measured pose of covariance C, of which R is white (6x6 both).
+        """``update_filters`` of this one."""
+        return update_filters([self], T[None], R[None], C[None], stamp_ns, config)[0]
 
-        False where the gate held it back. After ``config.max_gated`` of these in a row the next
-        one is believed: the filter starts anew there.
-        """
-        self._predict((stamp_ns - self.stamp_ns) / 1e9, config)
-        self.stamp_ns = stamp_ns
-        T_now = self.T_camera_object
-        z = np.concatenate(
-            [T[:3, 3] - T_now[:3, 3], se3.log_so3(T[:3, :3] @ T_now[:3, :3].T)],
-        )
-        # C: what stays of an error while the view does may change at once with it
-        if self._distance(z, C) > chi_square_bound(config.gate_probability, _DIMENSIONS):
-            self.gated += 1
-            if self.gated > config.max_gated:
-                self._start(T, R)
-                return True
-            return False
-        self.gated = 0
-        updated = [_update(model, z, R) for model in self._models]
-        # in logarithms: far from both models' beliefs both likelihoods vanish
-        scores = np.array([np.log(m.weight) + score for m, score in updated])
-        weights = np.exp(scores - scores.max())
-        weights = np.maximum(weights / weights.sum(), 1e-6)
-        self._models = [
-            replace(m, weight=float(w))
-            for (m, _), w in zip(updated, weights / weights.sum(), strict=True)
-        ]
-        self._recenter()
-        return True
 
-    def _predict(self, dt_s: float, config: FilterConfig) -> None:
-        stay = 0.5 + 0.5 * np.exp(-2 * dt_s / DWELL_S)
-        switch = np.array([[stay, 1 - stay], [1 - stay, stay]])
-        before = np.array([model.weight for model in self._models])
-        after = switch @ before
-        mixed = []
-        for j, scale in enumerate((CALM, 1.0)):
-            parts = switch[j] * before / after[j]
-            mean, P = _mix(
-                [replace(m, weight=float(p)) for m, p in zip(self._models, parts, strict=True)]
-            )
-            mixed.append(_advance(mean, P, float(after[j]), dt_s, scale, config))
-        self._models = mixed
-        self._recenter()
+@dataclass(frozen=True, eq=False)
+class _Belief:
+    """What both models believe, of one filter or of n with a leading n.
 
-    def _distance(self, z: FloatArray, C: FloatArray) -> float:
-        """Squared Mahalanobis distance of an innovation to the model that is nearest to it."""
-        distances = []
-        for model in self._models:
-            innovation = z - model.mean[:6]
-            S = model.P[:6, :6] + C
-            distances.append(float(innovation @ np.linalg.solve(S, innovation)))
-        return min(distances)
+    mean: (2, 12) offset from the filter's pose, and velocity. P: (2, 12, 12). weight: (2,).
+    """
 
-    def _recenter(self) -> None:
-        """Move the pose to the believed one and the offsets back to zero mean.
+    mean: FloatArray
+    P: FloatArray
+    weight: FloatArray
 
-        The turn of the axes of P by the small step is left out: it is of second order.
-        """
-        step = _mix(self._models)[0][:6]
-        self.T_camera_object = apply_step(self.T_camera_object, step)
-        shift = np.concatenate([step, np.zeros(6)])
-        self._models = [replace(model, mean=model.mean - shift) for model in self._models]
+    def mix(self) -> tuple[FloatArray, FloatArray]:
+        """Mean (12,) and covariance (12, 12) of the mixture."""
+        mean = (self.weight[..., None] * self.mean).sum(axis=-2)
+        off = self.mean - mean[..., None, :]
+        spread = self.P + off[..., :, None] * off[..., None, :]
+        return mean, (self.weight[..., None, None] * spread).sum(axis=-3)
+
+
+def update_filters(
+    filters: Sequence[PoseFilter],
+    T: FloatArray,
+    R: FloatArray,
+    C: FloatArray,
+    stamp_ns: int,
+    config: FilterConfig,
+) -> list[bool]:
+    """Give n filters measured poses (n, 4, 4) of covariance C, of which R is white (n, 6, 6 both).
+
+    False where the gate held one back. After ``config.max_gated`` of these in a row the next one
+    is believed: the filter starts anew there. All at once: each alone takes as long as ten.
+    """
+    belief = _Belief(*(np.stack([getattr(f.belief, k) for f in filters]) for k in _BELIEF))
+    T_now = np.stack([f.T_camera_object for f in filters])
+    dt_s = np.array([(stamp_ns - f.stamp_ns) / 1e9 for f in filters])
+    T_now, belief = _recenter(T_now, _predict(belief, dt_s, config))
+    turns = [se3.log_so3(a @ b.T) for a, b in zip(T[:, :3, :3], T_now[:, :3, :3], strict=True)]
+    z = np.concatenate([T[:, :3, 3] - T_now[:, :3, 3], np.stack(turns)], axis=1)
+    # C: what stays of an error while the view does may change at once with it
+    bound = chi_square_bound(config.gate_probability, _DIMENSIONS)
+    held = _distances(belief, z, C) > bound
+    T_new, updated = _recenter(T_now, _update(belief, z, R))
+    for i, f in enumerate(filters):
+        f.stamp_ns, f.gated = stamp_ns, f.gated + 1 if held[i] else 0
+        source, f.T_camera_object = (belief, T_now[i]) if held[i] else (updated, T_new[i])
+        f.belief = _Belief(source.mean[i], source.P[i], source.weight[i])
+        if f.gated > config.max_gated:
+            f.start(T[i], R[i])
+            held[i] = False
+    return [not h for h in held.tolist()]
+
+
+def _predict(belief: _Belief, dt_s: FloatArray, config: FilterConfig) -> _Belief:
+    """Mix what may have switched between the models, then a step of constant velocity each.
+
+    The acceleration is constant within a step and white beyond.
+    """
+    stay = (0.5 + 0.5 * np.exp(-2 * dt_s / DWELL_S))[:, None, None]
+    switch = np.where(np.eye(2) > 0, stay, 1 - stay)
+    shares = switch * belief.weight[:, None]  # to model j from model i
+    after = shares.sum(axis=2)
+    shares /= after[:, :, None]
+    mean = shares @ belief.mean
+    off = belief.mean[:, None] - mean[:, :, None]
+    P = np.einsum("nji,niab->njab", shares, belief.P, optimize=False)
+    P += (shares[..., None, None] * off[..., :, None] * off[..., None, :]).sum(axis=2)
+    dt = dt_s[:, None, None]
+    mean[:, :, :6] += dt * mean[:, :, 6:]
+    _advance(P, dt[..., None])
+    sigma = np.repeat([config.acceleration_m_s2, config.turn_acceleration_rad_s2], 3)
+    Q = (np.array([CALM, 1.0])[:, None] * sigma) ** 2 * dt**2  # of the velocity
+    i = np.arange(6)
+    P[:, :, i, i] += Q * dt**2 / 4
+    P[:, :, i, i + 6] += Q * dt / 2
+    P[:, :, i + 6, i] += Q * dt / 2
+    P[:, :, i + 6, i + 6] += Q
+    return _Belief(mean, P, after)
+
+
+def _advance(P: FloatArray, dt: FloatArray) -> None:
+    """F P F^T in place, for F of constant velocity."""
+    cross, speed = P[..., :6, 6:], P[..., 6:, 6:]
+    P[..., :6, :6] += dt * (cross + cross.swapaxes(-1, -2)) + dt**2 * speed
+    P[..., :6, 6:] += dt * speed
+    P[..., 6:, :6] = P[..., :6, 6:].swapaxes(-1, -2)
+
+
+def _distances(belief: _Belief, z: FloatArray, C: FloatArray) -> FloatArray:
+    """Squared Mahalanobis distances (n,) of innovations to the model that is nearest to each."""
+    innovation = z[:, None] - belief.mean[:, :, :6]
+    S = belief.P[:, :, :6, :6] + C[:, None]
+    return np.asarray(_squared(innovation, S).min(axis=1))
+
+
+def _squared(x: FloatArray, S: FloatArray) -> FloatArray:
+    """x^T S^-1 x of (..., 6) and (..., 6, 6)."""
+    return np.asarray((x * np.linalg.solve(S, x[..., None])[..., 0]).sum(axis=-1))
+
+
+def _update(belief: _Belief, z: FloatArray, R: FloatArray) -> _Belief:
+    """Kalman's update (Joseph's form) of each model, and how likely each then is."""
+    innovation, R = z[:, None] - belief.mean[:, :, :6], R[:, None]
+    S = belief.P[:, :, :6, :6] + R
+    gain = np.linalg.solve(S, belief.P[:, :, :6]).swapaxes(-1, -2)
+    keep = np.broadcast_to(np.eye(12), belief.P.shape).copy()
+    keep[..., :6] -= gain
+    P = keep @ belief.P @ keep.swapaxes(-1, -2) + gain @ R @ gain.swapaxes(-1, -2)
+    # in logarithms: far from both models' beliefs both likelihoods vanish
+    score = np.log(belief.weight) - 0.5 * (_squared(innovation, S) + np.linalg.slogdet(S)[1])
+    weight = np.exp(score - score.max(axis=1, keepdims=True))
+    weight = np.maximum(weight / weight.sum(axis=1, keepdims=True), 1e-6)
+    mean = belief.mean + (gain @ innovation[..., None])[..., 0]
+    weight /= weight.sum(axis=1, keepdims=True)
+    return _Belief(mean, (P + P.swapaxes(-1, -2)) / 2, weight)
+
+
+def _recenter(T: FloatArray, belief: _Belief) -> tuple[FloatArray, _Belief]:
+    """Poses (n, 4, 4) moved to the believed ones, and the offsets back to zero mean.
+
+    The turn of the axes of P by the small step is left out: it is of second order.
+    """
+    step = belief.mix()[0][:, :6]
+    mean = belief.mean.copy()
+    mean[:, :, :6] -= step[:, None]
+    return apply_steps(T, step), replace(belief, mean=mean)
 
 
 class FilterBank:
@@ -169,24 +227,44 @@ class FilterBank:
             for key, old in self._filters.items()
             if 0 <= stamp_ns - old.stamp_ns <= MEMORY_NS
         }
-        return tuple(self._filter(pose, stamp_ns, config) for pose in poses)
-
-    def _filter(self, pose: PoseEstimate, stamp_ns: int, config: FilterConfig) -> PoseEstimate:
-        key = pose.object_id, pose.instance
-        known = self._filters.get(key)
-        if known is not None:
-            symmetries = self._library[pose.object_id].symmetries
-            pose = _on_branch(pose, known.T_camera_object, symmetries)
-        C = _error_covariance(pose, config)
+        poses = [self._on_branch(pose) for pose in poses]
+        if not poses:
+            return ()
+        C = np.stack([_error_covariance(pose, config) for pose in poses])
         R = config.noise_share * C + np.diag([FLOOR_M**2] * 3 + [FLOOR_RAD**2] * 3)
-        if known is None:
-            known = self._filters[key] = PoseFilter(pose.T_camera_object, R, stamp_ns)
-        else:
-            known.update(pose.T_camera_object, R, C, stamp_ns, config)
-        told = None
-        if pose.covariance is not None:
-            told = known.covariance + (1 - config.noise_share) * C
-        return replace(pose, T_camera_object=known.T_camera_object, covariance=told)
+        keys = [(pose.object_id, pose.instance) for pose in poses]
+        old = [i for i, key in enumerate(keys) if key in self._filters]
+        for i, key in enumerate(keys):
+            if i not in old:
+                self._filters[key] = PoseFilter(poses[i].T_camera_object, R[i], stamp_ns)
+        filters = [self._filters[key] for key in keys]
+        if old:
+            T = np.stack([poses[i].T_camera_object for i in old])
+            update_filters([filters[i] for i in old], T, R[old], C[old], stamp_ns, config)
+        return tuple(
+            _tell(pose, f, (1 - config.noise_share) * c)
+            for pose, f, c in zip(poses, filters, C, strict=True)
+        )
+
+    def _on_branch(self, pose: PoseEstimate) -> PoseEstimate:
+        """The equivalent pose nearest to the last filtered one.
+
+        The last one and not the expected one: a turn about an axis of symmetry is not seen, and
+        one that is expected would go on by itself.
+        """
+        known = self._filters.get((pose.object_id, pose.instance))
+        symmetries = self._library[pose.object_id].symmetries
+        if known is None or not symmetries.any:
+            return pose
+        T = nearest_equivalent(pose.T_camera_object, known.T_camera_object, symmetries)
+        return with_transform(pose, T, pose.instance)
+
+
+def _tell(pose: PoseEstimate, known: PoseFilter, stays: FloatArray) -> PoseEstimate:
+    """The filtered pose; stays: 6x6, the covariance that no averaging takes away."""
+    covariance = None if pose.covariance is None else known.covariance + stays
+    T = known.T_camera_object
+    return replace(pose, T_camera_object=T, covariance=covariance)
 
 
 def chi_square_bound(probability: float, freedom: int) -> float:
@@ -196,53 +274,8 @@ def chi_square_bound(probability: float, freedom: int) -> float:
     return float(freedom * max(1 - part + normal * part**0.5, 0.0) ** 3)
 
 
-def _on_branch(pose: PoseEstimate, T_last: FloatArray, symmetries: Symmetries) -> PoseEstimate:
-    """The equivalent pose nearest to the last filtered one.
-
-    The last one and not the expected one: a turn about an axis of symmetry is not seen, and one
-    that is expected would go on by itself.
-    """
-    if not symmetries.any:
-        return pose
-    T = nearest_equivalent(pose.T_camera_object, T_last, symmetries)
-    return with_transform(pose, T, pose.instance)
-
-
 def _error_covariance(pose: PoseEstimate, config: FilterConfig) -> FloatArray:
     if pose.covariance is not None:
         return np.asarray(config.covariance_scale * pose.covariance)
     away_m = float(np.linalg.norm(pose.T_camera_object[:3, 3]))
     return np.diag([(UNKNOWN_PART * away_m) ** 2] * 3 + [UNKNOWN_RAD**2] * 3)
-
-
-def _mix(models: Sequence[_Model]) -> tuple[FloatArray, FloatArray]:
-    """Mean and covariance of a mixture of normal distributions."""
-    mean = sum((m.weight * m.mean for m in models), np.zeros(12))
-    P = np.zeros((12, 12))
-    for m in models:
-        off = m.mean - mean
-        P += m.weight * (m.P + np.outer(off, off))
-    return mean, P
-
-
-def _advance(
-    mean: FloatArray, P: FloatArray, weight: float, dt_s: float, scale: float, config: FilterConfig
-) -> _Model:
-    """One step of constant velocity; the acceleration is constant within it and white beyond."""
-    F = np.eye(12)
-    F[:6, 6:] = dt_s * np.eye(6)
-    sigma = scale * np.repeat([config.acceleration_m_s2, config.turn_acceleration_rad_s2], 3)
-    G = np.vstack([np.diag(sigma) * dt_s**2 / 2, np.diag(sigma) * dt_s])
-    return _Model(F @ mean, F @ P @ F.T + G @ G.T, weight)
-
-
-def _update(model: _Model, z: FloatArray, R: FloatArray) -> tuple[_Model, float]:
-    """Kalman's update (Joseph's form), and the logarithm of the measurement's likelihood."""
-    innovation = z - model.mean[:6]
-    S = model.P[:6, :6] + R
-    gain = np.linalg.solve(S, model.P[:6]).T
-    keep = np.eye(12)
-    keep[:, :6] -= gain
-    P = keep @ model.P @ keep.T + gain @ R @ gain.T
-    score = -0.5 * float(innovation @ np.linalg.solve(S, innovation) + np.linalg.slogdet(S)[1])
-    return replace(model, mean=model.mean + gain @ innovation, P=(P + P.T) / 2), score

@@ -52,7 +52,7 @@ def check_run(run: dict) -> None:
     assert run["objects"] == 1 and run["frames"] == 5
     ms, stages = run["ms"], run["stages_ms"]
     assert 0 < ms["p50"] <= ms["p95"] <= ms["p99"] < 10_000
-    assert set(stages) == {"detect", "estimate", "refine", "gate"}
+    assert set(stages) == {"detect", "estimate", "refine", "gate", "filter"}
     # medians of parts need not add up to the median of the whole, yet they come near to it
     assert 0.5 * ms["p50"] <= sum(stages.values()) <= ms["p99"] + 0.1
     assert run["rss_mb"] > 50
