@@ -26,7 +26,7 @@ from heatnet_ros.refiners import build_refiner
 from heatnet_ros.resources import find_resource
 from heatnet_ros.types import Detection, Frame, PipelineResult, PoseEstimate, Rejection
 
-# the last is the most that the CPU's engine takes at once: its memory does not grow later
+# memory grows with the largest number of objects ever seen: up to the last one it is taken at once
 WARM_UP_OBJECTS = (1, 2, 3, 4, 8)
 WARM_UP_SIZE_HW = (480, 640)
 

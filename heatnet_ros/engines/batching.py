@@ -49,18 +49,18 @@ def check_batch(specs: Sequence[TensorSpec], tensors: Tensors) -> int | None:
 
 
 def split_batch(
-    specs: Sequence[TensorSpec], tensors: Tensors, batch: int | None, most: int = MAX_BATCH
+    specs: Sequence[TensorSpec], tensors: Tensors, batch: int | None
 ) -> list[dict[str, NDArray[Any]]]:
-    """Parts of at most ``most``; inputs of a fixed size go into each."""
-    if batch is None or batch <= most:
+    """Parts of at most ``MAX_BATCH``; inputs of a fixed size go into each."""
+    if batch is None or batch <= MAX_BATCH:
         return [dict(tensors)]
     is_open = {spec.name: None in spec.shape for spec in specs}
     return [
         {
-            name: array[start : start + most] if is_open[name] else array
+            name: array[start : start + MAX_BATCH] if is_open[name] else array
             for name, array in tensors.items()
         }
-        for start in range(0, batch, most)
+        for start in range(0, batch, MAX_BATCH)
     ]
 
 
