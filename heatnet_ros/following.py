@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -33,9 +33,13 @@ SAME_IOU = 0.3
 # the detector rests so long after a run, in runs, but not longer than so many seconds: it takes
 # cores from the poses
 REST, LONGEST_REST_S = 3.0, 0.5
-# Its thread's niceness (Linux): a quarter of a core is left to it where all cores are busy. At 19
-# it starved, and an object that came back was found after a second.
-NICE = 5
+# Its thread is nicer than the poses' by so much (Linux); the threads that OpenVINO shares among its
+# networks are not. Where all cores are busy a quarter of one is left to it. At 19 it starved, and
+# an object that came back was found after a second.
+NICE, NICEST = 5, 19
+# a box that the detector found and that gave no pose is tried on so many frames, then not before
+# the next look
+TRIES = 5
 # how long what was lost is looked for without a pause: it often comes back where it was
 SEARCH_NS = 5_000_000_000
 
@@ -48,49 +52,60 @@ class Follower:
         self._pool = ThreadPoolExecutor(1, "detector", _stand_back)
         self._search: Future[tuple[list[Detection], float]] | None = None
         self._searched: Frame | None = None
+        self._followed: list[Detection] = []  # in the frame that is or was searched
         self._looked_ns: int | None = None
         self._rest_until_s, self._lost = 0.0, False
         self._pending: list[Detection] = []
+        self._tries = 0
         # instances without a pose, and when they had their last one; those of the last frame
         self._missing: dict[tuple[str, int], int] = {}
         self._seen: set[tuple[str, int]] = set()
 
-    def locate(self, frame: Frame, config: FollowConfig) -> list[Detection]:
-        """Boxes to look at, the followed ones first. Raises what the detector raises."""
-        followed = self._follow(frame) if config.enabled else []
+    def locate(
+        self, frame: Frame, config: FollowConfig, wanted: Collection[str] = ()
+    ) -> list[Detection]:
+        """Boxes of wanted objects (empty: all) to look at, the followed ones first.
+
+        Raises what the detector raises.
+        """
+        followed = self._follow(frame, wanted) if config.enabled else []
         if not followed:
-            return self.detect_now(frame)
-        found = self._collect()
-        found = self._pending if found is None else found
+            return self.detect_now(frame, wanted)
+        self._collect()
         limit = self._detector.config.max_detections
-        new = [d for d in found if not any(_is_same(d, other) for other in followed)]
+        new = [d for d in self._pending if not _is_among(d, followed)]
         if self._is_due(frame.stamp_ns, config):
-            self._search, self._searched = self._pool.submit(self._detect, frame), frame
+            self._search = self._pool.submit(self._detect, frame, wanted)
+            self._searched, self._followed = frame, followed
             self._looked_ns = frame.stamp_ns
         return [*followed, *new][:limit]
 
-    def detect_now(self, frame: Frame) -> list[Detection]:
+    def detect_now(self, frame: Frame, wanted: Collection[str] = ()) -> list[Detection]:
         """Boxes of the detector in this very frame. Raises what the detector raises."""
+        self._tries = 0
         if self._search is not None and self._searched is frame:
             search, self._search = self._search, None  # the thread looks at this frame already
             return search.result()[0]
         self._wait()  # a network is not for two threads at once
         self._looked_ns = frame.stamp_ns
-        return self._detector.detect(frame)
+        return self._detector.detect(frame, wanted)
 
     def note(
         self, detections: Sequence[Detection], poses: Sequence[PoseEstimate], stamp_ns: int
     ) -> None:
         """Which of the boxes gave a pose; to be called when the memory knows the poses.
 
-        Where one did not, and for 5 s after an instance was lost, the detector looks again at once.
-        Until it has, its own boxes without a pose are tried on each frame.
+        Where a followed one did not, and for 5 s after an instance was lost, the detector looks
+        again at once. Its own boxes without a pose are tried on the next few frames: what is no
+        object must not cost a crop on every frame for ever.
         """
         given = {id(pose.detection) for pose in poses}
         without = [d for d in detections if id(d) not in given]
         self._note_missing(poses, stamp_ns)
-        self._lost = bool(without) or bool(self._missing)
-        self._pending = [d for d in without if not d.followed]
+        self._lost = bool(self._missing) or any(d.followed for d in without)
+        self._tries += 1
+        new = [d for d in without if not d.followed]
+        self._pending = new if self._tries < TRIES else []
 
     def _note_missing(self, poses: Sequence[PoseEstimate], stamp_ns: int) -> None:
         for pose in poses:  # an object that comes back after a second has another id
@@ -114,16 +129,18 @@ class Follower:
         """Forget what is being searched; the memory is reset by its owner."""
         self._wait()
         self._looked_ns, self._rest_until_s, self._lost = None, 0.0, False
-        self._pending, self._missing, self._seen = [], {}, set()
+        self._pending, self._missing, self._seen, self._tries = [], {}, set(), 0
 
     def close(self) -> None:
         """End the thread."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _follow(self, frame: Frame) -> list[Detection]:
+    def _follow(self, frame: Frame, wanted: Collection[str]) -> list[Detection]:
         self._memory.forget_old(frame.stamp_ns)
         boxes = []
         for track in self._memory.tracks:
+            if wanted and track.object_id not in wanted:
+                continue
             if not 0 <= frame.stamp_ns - track.stamp_ns <= PATIENCE_NS:
                 continue
             model = self._library[track.object_id]
@@ -133,18 +150,21 @@ class Follower:
                 boxes.append(Detection(track.object_id, box, track.score, T))
         return boxes
 
-    def _detect(self, frame: Frame) -> tuple[list[Detection], float]:
+    def _detect(self, frame: Frame, wanted: Collection[str]) -> tuple[list[Detection], float]:
         start_s = time.monotonic()
-        return self._detector.detect(frame), time.monotonic() - start_s
+        return self._detector.detect(frame, wanted), time.monotonic() - start_s
 
-    def _collect(self) -> list[Detection] | None:
-        """What the thread has found since the last frame; None where it has not looked."""
+    def _collect(self) -> None:
+        """Take what the thread has found since the last frame, if it has looked."""
         if self._search is None or not self._search.done():
-            return None
+            return
         search, self._search = self._search, None
+        self._rest_until_s = time.monotonic() + LONGEST_REST_S  # also after an error
         found, took_s = search.result()
         self._rest_until_s = time.monotonic() + min(REST * took_s, LONGEST_REST_S)
-        return found
+        # compared in the frame that was searched: until now things have moved on
+        self._pending = [d for d in found if not _is_among(d, self._followed)]
+        self._tries = 0
 
     def _is_due(self, stamp_ns: int, config: FollowConfig) -> bool:
         if self._search is not None or time.monotonic() < self._rest_until_s:
@@ -161,7 +181,9 @@ class Follower:
 def _stand_back() -> None:
     """Lower this thread's priority: poses first. Where the system has no such thing, nothing."""
     with contextlib.suppress(AttributeError, OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        thread = threading.get_native_id()
+        niceness = os.getpriority(os.PRIO_PROCESS, thread) + NICE
+        os.setpriority(os.PRIO_PROCESS, thread, min(niceness, NICEST))
 
 
 def enclose(
@@ -183,8 +205,10 @@ def enclose(
     return x0, y0, x1, y1
 
 
-def _is_same(a: Detection, b: Detection) -> bool:
-    if a.object_id != b.object_id:
+def _is_among(detection: Detection, others: Sequence[Detection]) -> bool:
+    """Whether one of the others is the same object, by name and box."""
+    same = [d.bbox_xyxy_px for d in others if d.object_id == detection.object_id]
+    if not same:
         return False
-    boxes = (np.array(d.bbox_xyxy_px, np.float64)[None] for d in (a, b))
-    return bool(box_overlaps(*boxes)[0, 0] > SAME_IOU)
+    box = np.array(detection.bbox_xyxy_px, np.float64)[None]
+    return bool((box_overlaps(box, np.array(same, np.float64)) > SAME_IOU).any())

@@ -27,7 +27,7 @@ from heatnet_ros.resources import find_resource
 from heatnet_ros.types import Detection, Frame, PipelineResult, PoseEstimate, Rejection
 
 # memory grows with the largest number of objects ever seen: up to the last one it is taken at once
-WARM_UP_OBJECTS = (1, 2, 3, 4, 8)
+WARM_UP_OBJECTS = 8
 WARM_UP_SIZE_HW = (480, 640)
 
 
@@ -67,12 +67,12 @@ class Pipeline:
         """Find the objects of a frame. Raises EngineError or ModelError when a network fails."""
         timings: dict[str, float] = {}
         with _timed(timings, "detect"):
-            detections = self._wanted(self._follower.locate(frame, self.config.follow))
+            detections = self._follower.locate(frame, self.config.follow, self.config.objects)
         poses, rejected = self._estimate(frame, detections, timings)
         if not poses and any(d.followed for d in detections):
             # all are lost, so no pose waits for the detector
             with _timed(timings, "detect"):
-                detections = self._wanted(self._follower.detect_now(frame))
+                detections = self._follower.detect_now(frame, self.config.objects)
             poses, rejected = self._estimate(frame, detections, timings)
         with _timed(timings, "gate"):
             poses = self._instances.assign(poses, frame.stamp_ns)
@@ -82,10 +82,6 @@ class Pipeline:
         return PipelineResult(
             tuple(poses), tuple(rejected), tuple(detections), timings, self.engines, filtered
         )
-
-    def _wanted(self, detections: list[Detection]) -> list[Detection]:
-        names = self.config.objects
-        return [d for d in detections if d.object_id in names] if names else detections
 
     def _estimate(
         self, frame: Frame, detections: Sequence[Detection], timings: dict[str, float]
@@ -153,9 +149,9 @@ class Pipeline:
         self._follower.close()
 
     def warm_up(self, with_depth: bool = True) -> None:
-        """Run the networks on an empty image, for 1 to 4 and 8 objects: first runs compile.
+        """Run the networks on an empty image, for 1 to 8 objects: first runs compile.
 
-        Another number of objects costs about 20 ms the first time.
+        More objects at once than that cost about 20 ms the first time.
         """
         h, w = WARM_UP_SIZE_HW
         K = np.array([[w, 0.0, w / 2], [0.0, w, h / 2], [0.0, 0.0, 1.0]])
@@ -164,7 +160,7 @@ class Pipeline:
         self._detector.detect(frame)
         box = (w / 4, h / 4, w * 3 / 4, h * 3 / 4)
         seen = Detection(self._estimator.manifest.objects[0], box, 1.0)
-        for count in WARM_UP_OBJECTS:
+        for count in range(1, WARM_UP_OBJECTS + 1):
             estimates = self._estimator.estimate(frame, [seen] * count)
             poses = [item for item in estimates if isinstance(item, PoseEstimate)]
             self._gate(frame, self._refine(frame, poses))

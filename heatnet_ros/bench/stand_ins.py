@@ -7,7 +7,7 @@ number of objects that it says, whatever the weights find.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,9 @@ class TrueBoxes:
     def config(self, config: DetectorConfig) -> None:
         self._detector.config = config
 
-    def detect(self, frame: Frame) -> list[Detection]:
-        """Run the network; the true boxes of the frame."""
-        self._detector.detect(frame)
+    def detect(self, frame: Frame, wanted: Collection[str] = ()) -> list[Detection]:
+        """Run the network; the true boxes of the frame, wanted or not."""
+        self._detector.detect(frame, wanted)
         return list(self._boxes.get(frame.stamp_ns, ()))
 
 

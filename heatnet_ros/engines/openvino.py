@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from heatnet_ros.config import EngineConfig
 from heatnet_ros.engines import Tensors, TensorSpec
-from heatnet_ros.engines.batching import MAX_BATCH, join_batch, split_batch
+from heatnet_ros.engines.batching import join_batch, split_batch
 from heatnet_ros.errors import EngineError, ModelError
 
 _HINTS = {"bf16": "bf16", "fp32": "f32"}

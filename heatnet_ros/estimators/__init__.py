@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from heatnet_ros.config import DetectorConfig, EstimatorConfig
@@ -22,8 +22,8 @@ class Detector(Protocol):
     engine: Engine
     manifest: Manifest
 
-    def detect(self, frame: Frame) -> list[Detection]:
-        """Detections, best first, boxes in image pixels."""
+    def detect(self, frame: Frame, wanted: Collection[str] = ()) -> list[Detection]:
+        """Detections, best first, boxes in image pixels; of wanted objects, or all."""
 
 
 class PoseEstimator(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,8 +40,8 @@ class YoloDetector:
         )
         self.engine, self.manifest, self.config = engine, manifest, config
 
-    def detect(self, frame: Frame) -> list[Detection]:
-        """Detections of one frame, best first, boxes in image pixels.
+    def detect(self, frame: Frame, wanted: Collection[str] = ()) -> list[Detection]:
+        """Detections of one frame, best first, boxes in image pixels; of wanted objects, or all.
 
         Raises EngineError when the network gives numbers that are not finite.
         """
@@ -52,7 +52,7 @@ class YoloDetector:
         config = self.config
         return decode_detections(
             rows, letterbox, frame.size_hw, self.manifest.objects, config.score_threshold,
-            config.max_detections,
+            config.max_detections, wanted,
         )  # fmt: skip
 
 
@@ -63,12 +63,13 @@ def decode_detections(
     objects: Sequence[str],
     score_threshold: float,
     max_detections: int,
+    wanted: Collection[str] = (),
 ) -> list[Detection]:
-    """Rows (M, 6) of the network -> detections in pixels of an image of ``size_hw``, best first.
+    """Rows (M, 6) of the network -> detections in an image of ``size_hw``, pixels, best first.
 
-    Boxes are clipped to the image (its left edge is pixel -0.5). What is empty then, or found
-    twice, is left out. Raises EngineError on values that are not finite, ModelError on a class
-    without a name.
+    Boxes are clipped to the image (its left edge is pixel -0.5). What is empty then, found twice,
+    or not wanted (empty: all are) is left out and does not count for ``max_detections``. Raises
+    EngineError on values that are not finite, ModelError on a class without a name.
     """
     if not np.all(np.isfinite(rows)):
         raise EngineError(
@@ -83,6 +84,9 @@ def decode_detections(
             f"The detector gives classes {classes.min()} to {classes.max()}, its manifest names "
             f"{len(objects)} objects. Restore both files or export the model again."
         )
+    if wanted:
+        asked = np.array([name in wanted for name in objects])[classes]
+        kept, classes = kept[asked], classes[asked]
     low, high = np.array([-0.5, -0.5]), np.array([size_hw[1] - 0.5, size_hw[0] - 0.5])
     corners = np.clip(letterbox.to_image(kept[:, :4].reshape(-1, 2, 2)), low, high)
     filled = np.all(corners[:, 1] - corners[:, 0] >= 1.0, axis=1)  # at least one pixel

@@ -3,7 +3,8 @@
 Every residual moves with the pose as ``a . (dt + w x y)``: a is the sample's normal, or the
 derivative of a pixel coordinate by the point; y is the point relative to the object's origin. So
 point-to-plane distances and reprojection errors share one Jacobian, each in units of its noise.
-A problem's result depends on nothing but the problem, whatever else is solved with it.
+A problem's result depends on nothing but the problem, whatever else is solved with it (but for
+the last bits, where problems of unequal size are filled up with zeros).
 """
 
 from __future__ import annotations

@@ -131,8 +131,9 @@ def _build_problem(
             continue
         used = slice(len(model.keypoints_m))
         ideal_px = undistort_points(pose.keypoints.points_px, frame.K, frame.distortion)
-        keypoints[i, :, used], pixels[i, :, used] = model.keypoints_m.T, ideal_px.T
         confidence = pose.keypoints.confidence
+        ideal_px = np.where(confidence[:, None] > 0, ideal_px, 0.0)  # of the others any may be NaN
+        keypoints[i, :, used], pixels[i, :, used] = model.keypoints_m.T, ideal_px.T
         noise_px = KEYPOINT_NOISE_PX / pose.crop_scale
         weights[i, used] = confidence / confidence[confidence > 0].mean() / noise_px**2
     return JointProblem(

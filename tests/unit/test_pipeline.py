@@ -239,7 +239,7 @@ def test_warm_up_runs_every_batch_and_leaves_no_trace(rgbd: bool, with_depth: bo
     pipeline = world.pipeline(rgbd=rgbd)
     estimator = pipeline._estimator
     pipeline.warm_up(with_depth=with_depth)
-    assert [len(call["object_index"]) for call in estimator.engine.calls] == [1, 2, 3, 4, 8]
+    assert [len(call["object_index"]) for call in estimator.engine.calls] == list(range(1, 9))
     (found,) = pipeline.run(world.frame()).poses
     assert found.instance == 0
 
