@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from heatnet_ros.bench.case import MODES, Case
 from heatnet_ros.bench.hardware import describe_hardware, list_versions
 from heatnet_ros.bench.processes import run_baseline, run_case, write_full_params
@@ -164,18 +166,21 @@ def run_ros(args: argparse.Namespace, params: Path) -> int:
     from heatnet_ros.ros.demo import Show, play
 
     count = (args.objects or (1,))[0]
-    rate = args.rate or RATE_HZ
-    show = Show(str(params), args.seconds, rate, replay=RECORDED_FRAMES, scenes=1, objects=count)
+    show = Show(
+        str(params), args.seconds, args.rate, replay=RECORDED_FRAMES, scenes=1, objects=count
+    )
     report = play(show, args.out / "ros")
     memory = report["memory_mb"]
     # networks and buffers come with the first frames
     settled = memory[len(memory) // 10 :] or [report["rss_mb"]]
+    part = max(1, len(settled) // 4)
+    first, last = float(np.mean(settled[:part])), float(np.mean(settled[-part:]))
     run = {
-        "mode": "ros", "objects": count, "rate_hz": rate, "seconds": args.seconds,
+        "mode": "ros", "objects": count, "rate_hz": args.rate, "seconds": args.seconds,
         "ms": report["latency_ms"], "frames": report["frames"], "poses_hz": report["rate_hz"],
         "recall_add_01d": report["recall_add_01d"], "engine": report["engine"],
         "rss_mb": report["rss_mb"],
-        "memory_growth_percent": round(100 * (settled[-1] / settled[0] - 1), 2),
+        "memory_growth_percent": round(100 * (last / first - 1), 2),
     }  # fmt: skip
     document = _describe(args) | {"runs": [run], "baseline": [], "speedup": []}
     print(json.dumps(run, indent=1))
@@ -184,7 +189,25 @@ def run_ros(args: argparse.Namespace, params: Path) -> int:
     return 0
 
 
+def _check_ros(args: argparse.Namespace) -> None:
+    """Refuse what --ros would not heed."""
+    given = {
+        "--engines": args.engines, "--modes": args.modes != MODES, "--baseline": args.baseline,
+        "--networks": args.networks != "params", "--frames": args.frames,
+        "--boxes": args.boxes != "true", "--roofline": args.roofline, "--rate": not args.rate,
+        "--objects": args.objects is not None and len(args.objects) > 1,
+    }  # fmt: skip
+    wrong = [name for name, is_given in given.items() if is_given]
+    if wrong:
+        raise ConfigError(
+            f"--ros runs the node as its parameter file says, at a rate, with one number of "
+            f"objects: it does not heed {', '.join(wrong)} as given. Leave these out."
+        )
+
+
 def _check(args: argparse.Namespace) -> None:
+    if args.ros:
+        _check_ros(args)
     if min(args.count, args.baseline_frames, args.film_frames) < 1 or args.rate < 0:
         raise ConfigError(
             "--count, --baseline-frames and --film-frames must be 1 or more and --rate 0 or more, "
@@ -259,12 +282,13 @@ def _run_cases(
     cases = [
         Case(
             params=str(params), recording=str(recording), out=str(args.out / "case.out.json"),
-            backend=backend, precision=precision, mode=mode, objects=counts, frames=args.count,
+            backend=backend, precision=precision, mode=mode, objects=(count,), frames=args.count,
             rate_hz=args.rate, stand_in=args.networks == "full", true_boxes=args.boxes == "true",
         )
         for backend, _, precision in (engine.partition(":") for engine in engines)
         for mode in args.modes
         for recording, counts in work
+        for count in counts
     ]  # fmt: skip
     progress = Progress("cases", len(cases))
     runs: list[dict[str, Any]] = []

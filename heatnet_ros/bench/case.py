@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,15 @@ from heatnet_ros.bench.recording import (
     detect_truly,
     load_recording,
 )
-from heatnet_ros.bench.stand_ins import TrueBoxes, TrueHeatmaps
-from heatnet_ros.config import EngineConfig, PipelineConfig
+from heatnet_ros.bench.stand_ins import TimedEngine, TrueBoxes, TrueHeatmaps
+from heatnet_ros.config import PipelineConfig
 from heatnet_ros.engines import load_engine
 from heatnet_ros.errors import HeatnetError
 from heatnet_ros.estimators import build_detector, build_estimator
+from heatnet_ros.estimators.agreement import build_check
 from heatnet_ros.files import write_json
 from heatnet_ros.machine import resident_memory_mb
-from heatnet_ros.manifest import load_manifest
+from heatnet_ros.manifest import Manifest, load_manifest
 from heatnet_ros.objects import load_objects
 from heatnet_ros.params_file import load_params
 from heatnet_ros.pipeline import Pipeline
@@ -102,8 +104,8 @@ def run_case(case: Case) -> list[dict[str, Any]]:
     return [run_objects(case, recording, count) for count in case.objects]
 
 
-def open_case(case: Case, recording: Recording, count: int) -> tuple[Pipeline, Playlist, Any]:
-    """The case's pipeline, warm, the frames of so many objects, and its estimator.
+def open_case(case: Case, recording: Recording, count: int) -> tuple[Pipeline, Playlist, Any, Any]:
+    """The case's pipeline, warm, the frames of so many objects, its detector and estimator.
 
     The caller closes the pipeline.
     """
@@ -122,17 +124,19 @@ def open_case(case: Case, recording: Recording, count: int) -> tuple[Pipeline, P
     estimator = _load_estimator(case, config, playlist)
     pipeline = Pipeline(config, library, detector, estimator)
     pipeline.warm_up(with_depth=recording.frames[0].depth_m is not None)
-    return pipeline, playlist, estimator
+    return pipeline, playlist, detector, estimator
 
 
 def run_objects(case: Case, recording: Recording, count: int) -> dict[str, Any]:
     """One pipeline on the playlist of so many objects."""
-    pipeline, playlist, estimator = open_case(case, recording, count)
+    pipeline, playlist, detector, estimator = open_case(case, recording, count)
+    engines = (detector.engine, estimator.engine)
     try:
-        measured, poses = measure(pipeline, playlist.frames, case.rate_hz, estimator)
+        measured, poses = measure(pipeline, playlist.frames, case.rate_hz, estimator, engines)
     finally:
         pipeline.close()
-    rss_mb = resident_memory_mb()  # before the meshes of the comparison
+    # without the recording, and before the meshes of the comparison
+    rss_mb = resident_memory_mb() - recording.size_mb
     # stand-ins know the truth: their recall would be that of the noise put into them
     scores = score_poses(poses if not case.stand_in else {}, playlist.targets, pipeline.library)
     engine, _, precision = pipeline.engines["estimator"].rpartition(" ")
@@ -144,38 +148,52 @@ def run_objects(case: Case, recording: Recording, count: int) -> dict[str, Any]:
 
 
 def measure(
-    pipeline: Pipeline, frames: Sequence[Frame], rate_hz: float, estimator: Any
+    pipeline: Pipeline,
+    frames: Sequence[Frame],
+    rate_hz: float,
+    estimator: Any,
+    engines: Sequence[TimedEngine],
 ) -> tuple[dict[str, Any], dict[int, tuple[PoseEstimate, ...]]]:
     """All frames but the first ``WARM_UP_FRAMES``: times in milliseconds; poses by stamp."""
     found: dict[int, tuple[PoseEstimate, ...]] = {}
     times: list[float] = []
     stages: dict[str, list[float]] = {}
-    crops = detected = 0
-    due_s = time.perf_counter()
+    crops, detected, left_out_s = 0, 0, 0.0
+    networks_s: list[float] = []
+    began_s = due_s = time.perf_counter()
     for number, frame in enumerate(frames):
         if rate_hz:
             time.sleep(max(0.0, due_s - time.perf_counter()))
             due_s = max(due_s, time.perf_counter() - 1 / rate_hz) + 1 / rate_hz
         before_s = getattr(estimator, "excluded_s", 0.0)
+        ran_s = sum(engine.own_s() for engine in engines)
         start_s = time.perf_counter()
+        if number == WARM_UP_FRAMES:
+            began_s, left_out_s = start_s, before_s
         result = pipeline.run(frame)
         took_s = time.perf_counter() - start_s
         excluded_s = getattr(estimator, "excluded_s", 0.0) - before_s
         if number < WARM_UP_FRAMES:
             continue
         times.append(took_s - excluded_s)
+        networks_s.append(sum(engine.own_s() for engine in engines) - ran_s)
         for stage, value_s in result.timings_s.items():
             value_s -= excluded_s if stage == "estimate" else 0.0
             stages.setdefault(stage, []).append(value_s)
         found[frame.stamp_ns] = result.poses
         crops += len(result.detections)
         detected += sum(not d.followed for d in result.detections)
+    wall_s = time.perf_counter() - began_s
+    if not rate_hz:  # else it lies in the pause between frames
+        wall_s -= getattr(estimator, "excluded_s", 0.0) - left_out_s
     ms = {name: _ms(np.percentile(times, p)) for name, p in PERCENTILES.items()}
     numbers = {
         "ms": ms,
+        "networks_ms": _ms(np.median(networks_s)),
+        "outside_networks_share": round(1 - float(np.sum(networks_s) / np.sum(times)), 3),
         "stages_ms": {stage: _ms(np.median(values)) for stage, values in stages.items()},
         "frames": len(times),
-        "frames_per_s": round(len(times) / sum(times), 1),
+        "frames_per_s": round(len(times) / wall_s, 1),
         "crops_per_frame": round(crops / len(times), 2),
         "poses_per_frame": round(sum(map(len, found.values())) / len(times), 2),
         "followed_share": round(1 - detected / max(crops, 1), 3),
@@ -185,14 +203,13 @@ def measure(
 
 def _load_detector(config: PipelineConfig) -> Any:
     manifest = load_manifest(find_resource(config.detector.model, "Detector model"))
-    engine = load_engine(manifest.onnx_path, _engine(config, manifest))
-    return build_detector(engine, manifest, config.detector)
+    return build_detector(_load(config, manifest), manifest, config.detector)
 
 
 def _load_estimator(case: Case, config: PipelineConfig, playlist: Playlist) -> Any:
     library = load_objects(find_resource(config.objects_file, "Object library"))
     manifest = load_manifest(find_resource(config.estimator.model, "Estimator model"))
-    engine = load_engine(manifest.onnx_path, _engine(config, manifest))
+    engine = _load(config, manifest)
     if not case.stand_in:
         return build_estimator(engine, manifest, config.estimator, library)
     estimator = TrueHeatmaps(engine, manifest, config.estimator, library)
@@ -200,9 +217,10 @@ def _load_estimator(case: Case, config: PipelineConfig, playlist: Playlist) -> A
     return estimator
 
 
-def _engine(config: PipelineConfig, manifest: Any) -> EngineConfig:
-    chosen: EngineConfig = manifest.choose_engine(config.engine)
-    return chosen
+def _load(config: PipelineConfig, manifest: Manifest) -> TimedEngine:
+    """The engine as the node loads it: a precision that changes the answers is refused."""
+    chosen = manifest.choose_engine(config.engine)
+    return TimedEngine(load_engine(manifest.onnx_path, chosen, partial(build_check, manifest)))
 
 
 def _ms(seconds: Any) -> float:

@@ -45,7 +45,8 @@ def run_baseline(
 
 def write_full_params(out: Path, library: ObjectLibrary) -> Path:
     """A parameter file of the published networks, untrained, which are made where missing."""
-    folder = out / f"full-{library.name}"
+    # other keypoints need other networks
+    folder = out / f"full-{library.name}-{library.keypoints_hash(list(library.objects))[:8]}"
     from_params = library.path.resolve()
     networks = [folder / name for name in ("full_yolo", "full_heatnet")]
     if not all((network / "manifest.yaml").exists() for network in networks):

@@ -50,6 +50,12 @@ class Recording:
     source: str
 
     @property
+    def size_mb(self) -> float:
+        """What its frames take in memory."""
+        depths = [f.depth_m.nbytes for f in self.frames if f.depth_m is not None]
+        return (sum(f.rgb.nbytes for f in self.frames) + sum(depths)) / 1e6
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The objects that it shows, those of most frames first."""
         names = [name for poses in self.poses for name, _ in poses]

@@ -40,10 +40,15 @@ def _percent(share: float | None) -> str:
 
 
 def format_stages(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Median of each stage, and what of it is spent outside of the networks is not told here."""
+    """Median of each stage, of the networks within them, and the share of time outside of these."""
     lines = []
     for run in runs:
         stages = ", ".join(f"{name} {ms:.2f}" for name, ms in run["stages_ms"].items())
+        if "networks_ms" in run:
+            stages += (
+                f", networks among them {run['networks_ms']:.2f} "
+                f"({run['outside_networks_share']:.0%} of the time is outside)"
+            )
         lines.append(
             f"{run['engine']} {run['precision']} {run['mode']} {run['objects']}: {stages} ms"
         )

@@ -143,12 +143,12 @@ def list_engines() -> list[tuple[str, str]]:
         if is_installed("tensorrt") and is_installed("pycuda"):
             found += [("tensorrt", "fp16"), ("tensorrt", "fp32")]
         if is_installed("onnxruntime") and _onnxruntime_has_cuda():
-            return [*found, ("onnxruntime", "fp32")]
+            found.append(("onnxruntime", "fp32"))
     if is_installed("openvino"):
         from heatnet_ros.engines.openvino import list_precisions
 
         found += [("openvino", precision) for precision in list_precisions()]
-    if is_installed("onnxruntime"):
+    if is_installed("onnxruntime") and ("onnxruntime", "fp32") not in found:
         found.append(("onnxruntime", "fp32"))
     return found
 

@@ -39,7 +39,7 @@ def main() -> None:
         args.params, str(args.recording), "", "openvino", "auto", FOLLOW, (args.objects,), FRAMES,
         rate_hz=0.0,
     )  # fmt: skip
-    pipeline, playlist, _ = open_case(case, load_recording(args.recording), args.objects)
+    pipeline, playlist, _, _ = open_case(case, load_recording(args.recording), args.objects)
     try:
         for frame in playlist.frames[:WARM_UP_FRAMES]:
             pipeline.run(frame)

@@ -68,6 +68,7 @@ def check_run(run: dict) -> None:
         (["--engines", "caffe:fp32"], ["caffe", "expected one of auto, openvino", "Here run"]),
         (["--engines", "openvino:fp8"], ["fp8", "expected one of", "bf16", "Here run openvino:"]),
         (["--film-frames", "0"], ["--film-frames", "1 or more", "got 200, 10, 0"]),
+        (["--ros", "--engines", "openvino:bf16", "--rate", "0"], ["heed --engines, --rate"]),
         (["--modes", "chase"], ["--modes: expected follow, detect, got chase"]),
         (["--boxes", "detector", "--frames", ".", "--objects", "1"], ["Leave --objects out"]),
     ],

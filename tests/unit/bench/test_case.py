@@ -1,6 +1,7 @@
 """Cases: a playlist without jumps, stand-ins that stand in, times that are those of the work."""
 
 import itertools
+import threading
 import time
 
 import numpy as np
@@ -9,7 +10,7 @@ from fakes import LIBRARY, World, pose
 
 from heatnet_ros.bench.case import WARM_UP_FRAMES, build_playlist, measure
 from heatnet_ros.bench.recording import RATE_HZ, Recording
-from heatnet_ros.bench.stand_ins import TrueBoxes, draw_heatmaps
+from heatnet_ros.bench.stand_ins import TimedEngine, TrueBoxes, draw_heatmaps
 from heatnet_ros.config import FollowConfig, PipelineConfig
 from heatnet_ros.estimators.heatnet import decode_heatmaps
 from heatnet_ros.geometry import se3
@@ -72,6 +73,30 @@ class Excluding:
         return self._estimator.estimate(frame, detections)
 
 
+class Slow:
+    """An engine that takes 15 ms more."""
+
+    def __init__(self, engine) -> None:
+        self._engine = engine
+        self.inputs, self.outputs = engine.inputs, engine.outputs
+        self.description = engine.description
+
+    def run(self, tensors):
+        time.sleep(0.015)
+        return self._engine.run(tensors)
+
+
+def test_an_engine_counts_each_threads_time_for_itself() -> None:
+    engine = TimedEngine(Slow(World(("wedge", pose(0, 0, 0.7))).detector(DETECT).engine))
+    (spec,) = engine.inputs
+    image = {spec.name: np.zeros((1, *spec.shape[1:]), np.uint8)}
+    thread = threading.Thread(target=lambda: [engine.run(image) for _ in range(3)])
+    thread.start()
+    engine.run(image)
+    thread.join()
+    assert 0.015 <= engine.own_s() < 0.045
+
+
 @pytest.mark.parametrize("rate_hz", [0.0, 10.0])
 def test_times_are_those_of_the_work(rate_hz: float) -> None:
     world, recording = film(3)
@@ -80,23 +105,32 @@ def test_times_are_those_of_the_work(rate_hz: float) -> None:
         recording, recording.targets(LIBRARY, ("wedge",)), WARM_UP_FRAMES + count
     )
     world.truth = list(recording.poses[1])
+    inner = world.estimator(DETECT)
+    inner.engine = TimedEngine(Slow(inner.engine))
     detector = TrueBoxes(world.detector(DETECT), playlist.boxes)
-    estimator = Excluding(world.estimator(DETECT))
+    estimator = Excluding(inner)
     pipeline = Pipeline(DETECT, LIBRARY, detector, estimator)
     start_s = time.perf_counter()
-    found, poses = measure(pipeline, playlist.frames, rate_hz, estimator)
+    found, poses = measure(pipeline, playlist.frames, rate_hz, estimator, (inner.engine,))
     took_s = time.perf_counter() - start_s
     pipeline.close()
     assert found["frames"] == count
     assert list(poses) == [f.stamp_ns for f in playlist.frames[WARM_UP_FRAMES:]]
     assert found["poses_per_frame"] == np.mean([len(p) for p in poses.values()])
     assert found["crops_per_frame"] == 1.0 and found["followed_share"] == 0.0
-    assert 10 <= found["ms"]["p50"] <= found["ms"]["p95"] <= found["ms"]["p99"]
+    # 10 ms of sleep that count, 15 ms of network
+    assert 15 <= found["networks_ms"] < found["stages_ms"]["estimate"]
+    outside = 1 - 15 / found["ms"]["p50"]
+    assert found["outside_networks_share"] == pytest.approx(outside, abs=0.15)
+    assert 25 <= found["ms"]["p50"] <= found["ms"]["p95"] <= found["ms"]["p99"]
     assert found["stages_ms"]["estimate"] >= 10
     # excluded time is no time of the pipeline
     assert sum(found["stages_ms"].values()) <= found["ms"]["p99"] + 1
     assert found["ms"]["p50"] <= 1e3 * took_s / (WARM_UP_FRAMES + count) - 19
+    fed_hz = found["frames_per_s"]
+    assert fed_hz <= 1e3 / 25
     if rate_hz:
+        assert fed_hz == pytest.approx(rate_hz, rel=0.25)
         assert took_s >= (WARM_UP_FRAMES + count - 1) / rate_hz
 
 
