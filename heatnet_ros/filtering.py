@@ -39,8 +39,7 @@ FLOOR_M, FLOOR_RAD = 5e-5, 2e-4
 UNKNOWN_PART, UNKNOWN_RAD = 0.01, 0.09
 # an acceleration keeps for a frame, but not longer than this
 KEEPS_S = 0.1
-# Of more than this without a pose it is not known what happened meanwhile: a thing may have been
-# moved and put down, and a way divided by a time is no velocity.
+# over more than this without a pose a way is no velocity: a thing may have been put down there
 GAP_S = 0.15
 _CALM, _DIMENSIONS = 0, 6
 _BELIEF = ("mean", "P", "weight")
@@ -228,6 +227,10 @@ class FilterBank:
     def reset(self) -> None:
         """Forget all instances."""
         self._filters.clear()
+
+    def forget_others(self, objects: Sequence[str]) -> None:
+        """Forget the instances of all objects but these: their ids will be given anew."""
+        self._filters = {key: old for key, old in self._filters.items() if key[0] in objects}
 
     def update(
         self, poses: Sequence[PoseEstimate], stamp_ns: int, config: FilterConfig

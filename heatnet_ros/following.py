@@ -73,7 +73,8 @@ class Follower:
             return self.detect_now(frame, wanted)
         self._collect()
         limit = self._detector.config.max_detections
-        new = [d for d in self._pending if not _is_among(d, followed)]
+        pending = [d for d in self._pending if not wanted or d.object_id in wanted]
+        new = [d for d in pending if not _is_among(d, followed)]
         if self._is_due(frame.stamp_ns, config):
             self._search = self._pool.submit(self._detect, frame, wanted)
             self._searched, self._followed = frame, followed
@@ -130,6 +131,12 @@ class Follower:
         self._wait()
         self._looked_ns, self._rest_until_s, self._lost = None, 0.0, False
         self._pending, self._missing, self._seen, self._tries = [], {}, set(), 0
+
+    def forget_others(self, objects: Collection[str]) -> None:
+        """Look no more for what was lost, and at no box, of other objects than these."""
+        self._missing = {k: seen_ns for k, seen_ns in self._missing.items() if k[0] in objects}
+        self._seen = {key for key in self._seen if key[0] in objects}
+        self._lost = False  # the next frame says what is
 
     def close(self) -> None:
         """End the thread."""
