@@ -392,18 +392,18 @@ def test_narrowed_and_widened_again_ids_and_filters_go_together() -> None:
     world = World(*truth, ("brick", pose(0.0, -0.15, 0.7)))
     pipeline, config = world.pipeline(), PipelineConfig()
     for i in range(8):
-        pipeline.run(world.frame(i * 33_000_000))
+        pipeline.run(world.frame(i * 20_000_000))
     pipeline.update(replace(config, objects=("brick",)))
     assert not pipeline._follower._missing
-    for i in range(8, 11):
-        result = pipeline.run(world.frame(i * 33_000_000))
+    for i in range(8, 9):
+        result = pipeline.run(world.frame(i * 20_000_000))
         assert {d.object_id for d in result.detections} == {"brick"}
         assert not pipeline._follower._missing
     world.truth = [truth[1], truth[0], world.truth[2]]
     pipeline.update(config)
     pipeline._follower._looked_ns = None  # look at once
-    for i in range(11, 20):
-        result = pipeline.run(world.frame(i * 33_000_000))
+    for i in range(9, 18):
+        result = pipeline.run(world.frame(i * 20_000_000))
         time.sleep(0.03)  # the search is beside the poses
         for raw, filtered in zip(result.poses, result.filtered, strict=True):
             off_m = raw.T_camera_object[:3, 3] - filtered.T_camera_object[:3, 3]
