@@ -243,7 +243,7 @@ class FilterBank:
         self._filters = {
             key: old
             for key, old in self._filters.items()
-            if 0 <= stamp_ns - old.stamp_ns <= MEMORY_NS
+            if 0 < stamp_ns - old.stamp_ns <= MEMORY_NS  # no time: nothing to follow it by
         }
         poses = [self._on_branch(pose) for pose in poses]
         if not poses:

@@ -250,6 +250,17 @@ def test_one_pose_after_a_gap_makes_no_velocity_certain() -> None:
     assert np.all(few > 0.3 * many) and np.all(few < 3 * many)
 
 
+def test_where_stamps_stand_still_the_measured_pose_is_told() -> None:
+    """Without a time it would average for ever and stay behind."""
+    bank = FilterBank(LIBRARY)
+    for i in range(60):
+        T = pose(0.0005 * i, 0, 0.8)
+        (found,) = bank.update([estimate(T)], 0, CONFIG)
+    np.testing.assert_array_equal(found.T_camera_object, T)
+    assert found.covariance is not None
+    assert np.all(np.diag(found.covariance) >= SIGMA**2)
+
+
 def test_same_stamp_twice_is_no_division_by_zero() -> None:
     tracker = PoseFilter(pose(0, 0, 0.8), 0.1 * C, 0)
     for _ in range(3):
