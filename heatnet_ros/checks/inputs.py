@@ -27,17 +27,6 @@ def describe_losses(topic: str, lost: int, sent: int, large: bool = True) -> Fin
     return error(topic, f"{lost} of the last {sent} messages were lost on their way", remedy)
 
 
-def describe_repeated(topic: str, repeated: int, arrived: int) -> Finding:
-    """Stamps that came again."""
-    return error(
-        topic,
-        f"{repeated} of the last {arrived} stamps are the one before; expected rising ones",
-        "Stamp each image with the time it was taken (zero is no stamp), and let one publisher "
-        "only use this topic (ros2 topic info -v). Until then nothing is known of motion: poses "
-        "are not filtered over such images.",
-    )
-
-
 def describe_silence(topic: str, publishers: int, limit_s: float) -> Finding:
     """No message came for ``limit_s`` seconds."""
     if publishers == 0:

@@ -209,7 +209,12 @@ class Intake:
         found = [] if self._backwards is None else [self._backwards]
         for topic, again in self._repeated.items():
             if again:
-                found.append(inputs.describe_repeated(topic, again, self._arrived[topic]).text)
+                found.append(
+                    f"{topic}: {again} of the last {self._arrived[topic]} stamps are the one "
+                    "before; expected rising ones. Stamp each image with the time it was taken "
+                    "(zero is no stamp), and let one publisher only use this topic (ros2 topic "
+                    "info -v). Until then poses are not filtered over such images."
+                )
         self._backwards = None
         self._repeated.clear()
         return " ".join(found)
