@@ -23,6 +23,7 @@ from heatnet_ros.ros.worker import Settings, Worker
 
 NEW = PipelineConfig(detector=DetectorConfig(score_threshold=0.99))
 LIMIT_S = 20.0
+WEDGE = (("wedge", pose(0.0, 0.0, 0.8)),)
 
 
 class Fifo:
@@ -54,7 +55,7 @@ class Desk:
     had arrived when its processing started. ``results``: number -> result.
     """
 
-    def __init__(self, mailbox=None, truth=(("wedge", pose(0.0, 0.0, 0.8)),)):
+    def __init__(self, mailbox=None, truth=WEDGE):
         self.world = World(*truth)
         self.pipeline = self.world.pipeline()
         self.answer = self.pipeline._detector.engine.answer
