@@ -37,7 +37,11 @@ FIRST_SPEED_M_S, FIRST_TURN_RAD_S = 0.2, 0.8
 FLOOR_M, FLOOR_RAD = 5e-5, 2e-4
 # where the estimator knows no covariance: part of the distance, and radians
 UNKNOWN_PART, UNKNOWN_RAD = 0.01, 0.09
-_DIMENSIONS = 6
+# an acceleration keeps for a frame, but not longer than this
+KEEPS_S = 0.1
+# over more than this without a pose a way is no velocity: a thing may have been put down there
+GAP_S = 0.15
+_CALM, _DIMENSIONS = 0, 6
 _BELIEF = ("mean", "P", "weight")
 
 
@@ -53,7 +57,7 @@ class PoseFilter:
 
     def start(self, T: FloatArray, R: FloatArray) -> None:
         """Believe a measured pose of covariance R (6x6), and nothing of before."""
-        self.T_camera_object, self.gated = T, 0
+        self.T_camera_object, self.gated, self.doubt = T, 0, np.zeros((6, 6))
         speeds = [FIRST_SPEED_M_S**2] * 3 + [FIRST_TURN_RAD_S**2] * 3
         P = np.zeros((12, 12))
         P[:6, :6], P[6:, 6:] = R, np.diag(speeds)
@@ -61,8 +65,11 @@ class PoseFilter:
 
     @property
     def covariance(self) -> FloatArray:
-        """6x6 of (x, y, z, rx, ry, rz) in m, rad, about the camera's axes."""
-        return self.belief.mix()[1][:6, :6]
+        """6x6 of (x, y, z, rx, ry, rz) in m, rad, about the camera's axes.
+
+        Grown while poses are held back: the object may be there.
+        """
+        return self.belief.mix()[1][:6, :6] + self.doubt
 
     @property
     def velocity(self) -> FloatArray:
@@ -106,7 +113,8 @@ def update_filters(
     """Give n filters measured poses (n, 4, 4) of covariance C, of which R is white (n, 6, 6 both).
 
     False where the gate held one back. After ``config.max_gated`` of these in a row the next one
-    is believed: the filter starts anew there. All at once: each alone takes as long as ten.
+    is believed: the filter starts anew there. So it does at once where no steady motion leads over
+    a gap. All at once: each alone takes as long as ten.
     """
     belief = _Belief(*(np.stack([getattr(f.belief, k) for f in filters]) for k in _BELIEF))
     T_now = np.stack([f.T_camera_object for f in filters])
@@ -116,13 +124,17 @@ def update_filters(
     z = np.concatenate([T[:, :3, 3] - T_now[:, :3, 3], np.stack(turns)], axis=1)
     # C: what stays of an error while the view does may change at once with it
     bound = chi_square_bound(config.gate_probability, _DIMENSIONS)
-    held = _distances(belief, z, C) > bound
+    distances = _distances(belief, z, C)
+    held = distances.min(axis=1) > bound
+    lost = (dt_s > GAP_S) & (distances[:, _CALM] > bound)
     T_new, updated = _recenter(T_now, _update(belief, z, R))
     for i, f in enumerate(filters):
         f.stamp_ns, f.gated = stamp_ns, f.gated + 1 if held[i] else 0
+        # the nearer it is to being believed, the likelier it is true
+        f.doubt = f.gated / (config.max_gated + 1) * np.outer(z[i], z[i])
         source, f.T_camera_object = (belief, T_now[i]) if held[i] else (updated, T_new[i])
         f.belief = _Belief(source.mean[i], source.P[i], source.weight[i])
-        if f.gated > config.max_gated:
+        if f.gated > config.max_gated or lost[i]:
             f.start(T[i], R[i])
             held[i] = False
     return [not h for h in held.tolist()]
@@ -131,7 +143,9 @@ def update_filters(
 def _predict(belief: _Belief, dt_s: FloatArray, config: FilterConfig) -> _Belief:
     """Mix what may have switched between the models, then a step of constant velocity each.
 
-    The acceleration is constant within a step and white beyond.
+    The acceleration is white, as strong as one that is constant for a frame. Taken as constant
+    within the whole step it would tie velocity to position: one pose after a gap would then make
+    certain of a velocity that nobody saw.
     """
     stay = (0.5 + 0.5 * np.exp(-2 * dt_s / DWELL_S))[:, None, None]
     switch = np.where(np.eye(2) > 0, stay, 1 - stay)
@@ -146,12 +160,12 @@ def _predict(belief: _Belief, dt_s: FloatArray, config: FilterConfig) -> _Belief
     mean[:, :, :6] += dt * mean[:, :, 6:]
     _advance(P, dt[..., None])
     sigma = np.repeat([config.acceleration_m_s2, config.turn_acceleration_rad_s2], 3)
-    Q = (np.array([CALM, 1.0])[:, None] * sigma) ** 2 * dt**2  # of the velocity
+    Q = (np.array([CALM, 1.0])[:, None] * sigma) ** 2 * np.minimum(dt, KEEPS_S)  # a second
     i = np.arange(6)
-    P[:, :, i, i] += Q * dt**2 / 4
-    P[:, :, i, i + 6] += Q * dt / 2
-    P[:, :, i + 6, i] += Q * dt / 2
-    P[:, :, i + 6, i + 6] += Q
+    P[:, :, i, i] += Q * dt**3 / 3
+    P[:, :, i, i + 6] += Q * dt**2 / 2
+    P[:, :, i + 6, i] += Q * dt**2 / 2
+    P[:, :, i + 6, i + 6] += Q * dt
     return _Belief(mean, P, after)
 
 
@@ -164,10 +178,10 @@ def _advance(P: FloatArray, dt: FloatArray) -> None:
 
 
 def _distances(belief: _Belief, z: FloatArray, C: FloatArray) -> FloatArray:
-    """Squared Mahalanobis distances (n,) of innovations to the model that is nearest to each."""
+    """Squared Mahalanobis distances (n, 2) of innovations to each model."""
     innovation = z[:, None] - belief.mean[:, :, :6]
     S = belief.P[:, :, :6, :6] + C[:, None]
-    return np.asarray(_squared(innovation, S).min(axis=1))
+    return _squared(innovation, S)
 
 
 def _squared(x: FloatArray, S: FloatArray) -> FloatArray:
@@ -214,6 +228,10 @@ class FilterBank:
         """Forget all instances."""
         self._filters.clear()
 
+    def forget_others(self, objects: Sequence[str]) -> None:
+        """Forget the instances of all objects but these: their ids will be given anew."""
+        self._filters = {key: old for key, old in self._filters.items() if key[0] in objects}
+
     def update(
         self, poses: Sequence[PoseEstimate], stamp_ns: int, config: FilterConfig
     ) -> tuple[PoseEstimate, ...]:
@@ -225,7 +243,7 @@ class FilterBank:
         self._filters = {
             key: old
             for key, old in self._filters.items()
-            if 0 <= stamp_ns - old.stamp_ns <= MEMORY_NS
+            if 0 < stamp_ns - old.stamp_ns <= MEMORY_NS  # no time: nothing to follow it by
         }
         poses = [self._on_branch(pose) for pose in poses]
         if not poses:

@@ -54,6 +54,7 @@ class Follower:
         self._searched: Frame | None = None
         self._followed: list[Detection] = []  # in the frame that is or was searched
         self._looked_ns: int | None = None
+        self._looked_s = 0.0  # monotonic
         self._rest_until_s, self._lost = 0.0, False
         self._pending: list[Detection] = []
         self._tries = 0
@@ -73,11 +74,12 @@ class Follower:
             return self.detect_now(frame, wanted)
         self._collect()
         limit = self._detector.config.max_detections
-        new = [d for d in self._pending if not _is_among(d, followed)]
+        pending = [d for d in self._pending if not wanted or d.object_id in wanted]
+        new = [d for d in pending if not _is_among(d, followed)]
         if self._is_due(frame.stamp_ns, config):
             self._search = self._pool.submit(self._detect, frame, wanted)
             self._searched, self._followed = frame, followed
-            self._looked_ns = frame.stamp_ns
+            self._looked_ns, self._looked_s = frame.stamp_ns, time.monotonic()
         return [*followed, *new][:limit]
 
     def detect_now(self, frame: Frame, wanted: Collection[str] = ()) -> list[Detection]:
@@ -87,7 +89,7 @@ class Follower:
             search, self._search = self._search, None  # the thread looks at this frame already
             return search.result()[0]
         self._wait()  # a network is not for two threads at once
-        self._looked_ns = frame.stamp_ns
+        self._looked_ns, self._looked_s = frame.stamp_ns, time.monotonic()
         return self._detector.detect(frame, wanted)
 
     def note(
@@ -131,6 +133,12 @@ class Follower:
         self._looked_ns, self._rest_until_s, self._lost = None, 0.0, False
         self._pending, self._missing, self._seen, self._tries = [], {}, set(), 0
 
+    def forget_others(self, objects: Collection[str]) -> None:
+        """Look no more for what was lost, and at no box, of other objects than these."""
+        self._missing = {k: seen_ns for k, seen_ns in self._missing.items() if k[0] in objects}
+        self._seen = {key for key in self._seen if key[0] in objects}
+        self._lost = False  # the next frame says what is
+
     def close(self) -> None:
         """End the thread."""
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -170,6 +178,8 @@ class Follower:
         if self._search is not None or time.monotonic() < self._rest_until_s:
             return False
         since_s = np.inf if self._looked_ns is None else (stamp_ns - self._looked_ns) / 1e9
+        if since_s == 0.0:  # a camera whose stamps stand still
+            since_s = time.monotonic() - self._looked_s
         return self._lost or since_s < 0 or since_s >= config.redetect_s
 
     def _wait(self) -> None:

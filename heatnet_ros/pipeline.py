@@ -132,7 +132,8 @@ class Pipeline:
             )
         self.library.check_names(config.objects)
         if config.objects:
-            self._instances.forget_others(config.objects)
+            for memory in (self._follower, self._instances, self._filters):
+                memory.forget_others(config.objects)
         self._detector.config = config.detector
         self._estimator.config = config.estimator
         self._refiner = build_refiner(config.refiner, self.library)

@@ -56,6 +56,7 @@ class Intake:
         self._unpaired_ns: deque[int] = deque()  # colour images that await their partner
         self._color_times, self._depth_times = Timeline(), Timeline()
         self._backwards: str | None = None  # since the last check
+        self._repeated = Counter[str]()  # stamps that came again, by topic, since the last check
         self._arrived, self._lost = Counter[str](), Counter[str]()  # since the last check
         self._incompatible: dict[str, tuple[float, str]] = {}
         self._start_pairing()
@@ -117,6 +118,7 @@ class Intake:
             return False
         stamp_ns = stamp_to_ns(message.header.stamp)
         newest_ns = self._newest_ns.get(stream, stamp_ns)
+        self._repeated[topic] += int(self._newest_ns.get(stream) == stamp_ns)
         if stamp_ns >= newest_ns:
             self._newest_ns[stream] = stamp_ns
             self._older[stream] = 0
@@ -175,14 +177,13 @@ class Intake:
             self._statistics.count("sync_losses")
         silent_s = {name: now - seen for name, seen in self._seen_s.items()}
         limit, topics = self.config.input_timeout_s, self._topics
-        losses = self._describe_losses()
+        stamps, losses = self._describe_stamps(), self._describe_losses()
         self._set(Source.LOSS, bool(losses), lambda: losses)
+        self._set(Source.STAMPS, bool(stamps), lambda: stamps)
         for stream, (since_s, _) in list(self._incompatible.items()):
             if self._seen_s[stream] > since_s:
                 del self._incompatible[stream]  # another publisher, or it was mended
         self._set(Source.QOS, bool(self._incompatible), self._qos_message)
-        backwards, self._backwards = self._backwards, None
-        self._set(Source.STAMPS, backwards is not None, lambda: str(backwards))
         color_missing = silent_s["color"] > limit
         self._set(Source.COLOR, color_missing, lambda: self._silence(topics.color, limit))
         info_missing = self._info is None and silent_s["info"] > limit and not color_missing
@@ -202,6 +203,21 @@ class Intake:
             self._problems.report(source, describe())
         else:
             self._problems.clear(source)
+
+    def _describe_stamps(self) -> str:
+        """What was wrong with the stamps since the last check; before the losses are described."""
+        found = [] if self._backwards is None else [self._backwards]
+        for topic, again in self._repeated.items():
+            if again:
+                found.append(
+                    f"{topic}: {again} of the last {self._arrived[topic]} stamps are the one "
+                    "before; expected rising ones. Stamp each image with the time it was taken "
+                    "(zero is no stamp), and let one publisher only use this topic (ros2 topic "
+                    "info -v). Until then poses are not filtered over such images."
+                )
+        self._backwards = None
+        self._repeated.clear()
+        return " ".join(found)
 
     def _describe_losses(self) -> str:
         found = []

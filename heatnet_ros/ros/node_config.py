@@ -59,7 +59,7 @@ class NodeConfig:
     )
     publish_tf: bool = option(
         False,
-        "Publish the poses on /tf too, as <object>_<instance> in the image's frame; filtered ones "
-        "where filter.enabled. Needs tf2_msgs",
+        "Publish the poses on /tf too, as <object>_<instance> (after the node's namespace) in the "
+        "image's frame; filtered ones where filter.enabled. Needs tf2_msgs",
         live=True,
     )

@@ -2,57 +2,77 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from heatnet_ros.evaluate import ADD_THRESHOLD_DIAMETERS
 from heatnet_ros.mesh import Mesh
-from heatnet_ros.metrics import PoseErrors, add_or_adds_error_m, pose_errors, recall
+from heatnet_ros.metrics import add_or_adds_error_m, pose_errors
 from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.types import FloatArray
+
+# a monitor may run for weeks: truths and poses of so many of the latest frames find their partner,
+# and medians and percentiles are of so many of the latest values
+KEPT_FRAMES, KEPT_VALUES = 2000, 20_000
+_T = TypeVar("_T")
 
 
 @dataclass
 class _Track:
-    """Everything known of one object: stamp in ns -> truth, and -> pose or its errors."""
+    """What is known of one object: poses by stamp in ns, the latest only, and what they came to."""
 
     truths: dict[int, FloatArray] = field(default_factory=dict)
     poses: dict[int, FloatArray] = field(default_factory=dict)
-    add_of_diameter: dict[int, float] = field(default_factory=dict)
-    errors: dict[int, PoseErrors] = field(default_factory=dict)
+    frames: int = 0
+    scored: int = 0
+    right: int = 0
+    errors_mm: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_VALUES))
+    errors_deg: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_VALUES))
 
 
 class Scoreboard:
-    """Collects truths and poses; scores each pair once.
+    """Scores each pair of truth and pose once, and forgets it.
 
     Every true pose counts, whether the node saw the frame, dropped it or rejected the object: what
     has no pose is a miss. Of several poses of one object in one frame the first one published
-    counts (the lowest instance). ADD(-S) is taken on the mesh's vertices.
+    counts (the lowest instance). ADD(-S) is taken on the mesh's vertices. Counts and recall are of
+    all frames, medians and percentiles of the latest ``KEPT_VALUES``; a partner that comes more
+    than ``KEPT_FRAMES`` frames late comes too late.
     """
 
     def __init__(self, library: ObjectLibrary) -> None:
         self._library = library
         self._meshes: dict[str, Mesh | None] = {}
         self._tracks = {name: _Track() for name in library.objects}
-        self._latencies_s: list[float] = []
-        self._pose_stamps_ns: set[int] = set()
+        self._latencies_s: deque[float] = deque(maxlen=KEPT_VALUES)
+        self._posed_ns: dict[int, bool] = {}  # the latest stamps
+        self._posed, self._first_ns, self._last_ns = 0, 0, 0
 
     def add_truth(self, name: str, stamp_ns: int, T_camera_object: FloatArray) -> None:
         """One true pose."""
-        self._tracks[name].truths[stamp_ns] = T_camera_object
+        track = self._tracks[name]
+        if _is_new(track.truths, stamp_ns, T_camera_object):
+            track.frames += 1
+            self._score(name, stamp_ns)
 
     def add_pose(
         self, name: str, stamp_ns: int, T_camera_object: FloatArray, latency_s: float
     ) -> None:
         """One published pose, received ``latency_s`` after its image's stamp."""
-        self._tracks[name].poses.setdefault(stamp_ns, T_camera_object)
         self._latencies_s.append(latency_s)
-        self._pose_stamps_ns.add(stamp_ns)
+        if _is_new(self._posed_ns, stamp_ns, True):
+            self._first_ns = min(self._first_ns, stamp_ns) if self._posed else stamp_ns
+            self._last_ns = max(self._last_ns, stamp_ns) if self._posed else stamp_ns
+            self._posed += 1
+        if _is_new(self._tracks[name].poses, stamp_ns, T_camera_object):
+            self._score(name, stamp_ns)
 
     def poses_at(self, stamp_ns: int) -> dict[str, FloatArray]:
-        """Object -> published pose of one frame."""
+        """Object -> published pose of one of the latest frames."""
         found = {name: track.poses.get(stamp_ns) for name, track in self._tracks.items()}
         return {name: T for name, T in found.items() if T is not None}
 
@@ -61,9 +81,7 @@ class Scoreboard:
 
         Medians, latency and rate are None where there is nothing to measure.
         """
-        objects = {
-            name: self._score(name, track) for name, track in self._tracks.items() if track.truths
-        }
+        objects = {name: _summarize(track) for name, track in self._tracks.items() if track.frames}
         recalls = [entry["recall_add_01d"] for entry in objects.values()]
         return {
             "objects": objects,
@@ -77,22 +95,18 @@ class Scoreboard:
             },
         }
 
-    def _score(self, name: str, track: _Track) -> dict[str, Any]:
-        model = self._library[name]
-        for stamp_ns in (track.truths.keys() & track.poses.keys()) - track.errors.keys():
-            T_est, T_true = track.poses[stamp_ns], track.truths[stamp_ns]
-            error_m = add_or_adds_error_m(T_est, T_true, self._vertices(name), model.symmetries)
-            track.add_of_diameter[stamp_ns] = error_m / model.diameter_m
-            track.errors[stamp_ns] = pose_errors(T_est, T_true, model.symmetries)
-        errors = list(track.errors.values())
-        shares = [track.add_of_diameter.get(stamp_ns, np.inf) for stamp_ns in track.truths]
-        return {
-            "poses": len(errors),
-            "frames": len(track.truths),
-            "recall_add_01d": round(recall(shares, ADD_THRESHOLD_DIAMETERS), 4),
-            "median_error_mm": _median([e.translation_mm for e in errors]),
-            "median_error_deg": _median([e.rotation_deg for e in errors]),
-        }
+    def _score(self, name: str, stamp_ns: int) -> None:
+        """Count what has both its truth and its pose."""
+        track, model = self._tracks[name], self._library[name]
+        T_est, T_true = track.poses.get(stamp_ns), track.truths.get(stamp_ns)
+        if T_est is None or T_true is None:
+            return
+        error_m = add_or_adds_error_m(T_est, T_true, self._vertices(name), model.symmetries)
+        errors = pose_errors(T_est, T_true, model.symmetries)
+        track.scored += 1
+        track.right += int(error_m < ADD_THRESHOLD_DIAMETERS * model.diameter_m)
+        track.errors_mm.append(errors.translation_mm)
+        track.errors_deg.append(errors.rotation_deg)
 
     def _vertices(self, name: str) -> FloatArray:
         if name not in self._meshes:
@@ -102,11 +116,29 @@ class Scoreboard:
         return mesh.vertices_m if mesh is not None else self._library[name].surface[:, :3]
 
     def _rate_hz(self) -> float | None:
-        if len(self._pose_stamps_ns) < 2:
-            return None
-        span_s = (max(self._pose_stamps_ns) - min(self._pose_stamps_ns)) / 1e9
-        return round((len(self._pose_stamps_ns) - 1) / span_s, 2)
+        span_s = (self._last_ns - self._first_ns) / 1e9
+        return round((self._posed - 1) / span_s, 2) if span_s > 0 else None
 
 
-def _median(values: list[float]) -> float | None:
+def _is_new(latest: MutableMapping[int, _T], stamp_ns: int, value: _T) -> bool:
+    """Add a stamp, unless it is there, to the latest ``KEPT_FRAMES``."""
+    if stamp_ns in latest:
+        return False
+    latest[stamp_ns] = value
+    if len(latest) > KEPT_FRAMES:
+        del latest[next(iter(latest))]
+    return True
+
+
+def _summarize(track: _Track) -> dict[str, Any]:
+    return {
+        "poses": track.scored,
+        "frames": track.frames,
+        "recall_add_01d": round(track.right / track.frames, 4),
+        "median_error_mm": _median(track.errors_mm),
+        "median_error_deg": _median(track.errors_deg),
+    }
+
+
+def _median(values: deque[float]) -> float | None:
     return round(float(np.median(values)), 3) if values else None

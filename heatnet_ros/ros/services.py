@@ -20,7 +20,8 @@ def create_services(node: LifecycleNode, reset: Callable[[], str]) -> None:
         from std_srvs.srv import SetBool, Trigger
     except ImportError:
         node.get_logger().info(
-            "std_srvs is not installed: ~/reset and ~/track are not offered. Set the parameter "
+            "std_srvs is not installed: ~/reset and ~/track are not offered. Deactivate and "
+            "activate (ros2 lifecycle set) instead of ~/reset, set the parameter "
             f"{TRACK_PARAMETER} instead of ~/track, or install ros-$ROS_DISTRO-std-srvs."
         )
         return

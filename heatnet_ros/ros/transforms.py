@@ -24,11 +24,14 @@ def check_tf_installed() -> None:
 class TransformPublisher:
     """The topic is made with the first transform: a node that sends none is not in its list.
 
-    names: object id -> token; a child frame is ``<token>_<instance>``.
+    names: object id -> token; a child frame is ``<token>_<instance>``, with the node's namespace
+    before it (``left/mug_0``): /tf is one for all cameras, and a frame has one parent.
     """
 
     def __init__(self, node: LifecycleNode, names: Mapping[str, str]) -> None:
-        self._node, self._names = node, names
+        self._node = node
+        before = f"{node.get_namespace()}/".lstrip("/")
+        self._names = {name: before + token for name, token in names.items()}
         self._publisher: Any = None
 
     def publish(self, poses: Sequence[PoseEstimate], header: Header) -> None:

@@ -31,6 +31,7 @@ class Settings:
 class Worker:
     """Runs from ``start`` to ``stop``. ``settings`` may be replaced while it runs.
 
+    The first frame starts a new sequence, whatever the pipeline remembers.
     A frame takes the newest settings when its work starts and keeps them to its end.
     ``stamp_ns`` is the stamp of the latest frame. ``publish`` gets each result with its frame;
     ``now_ns`` is the clock that stamps images.
@@ -50,6 +51,7 @@ class Worker:
         self.settings = settings
         self.stamp_ns = 0
         self._forget = threading.Event()
+        self._forget.set()  # what was before the activation is another sequence
         self._pipeline, self._mailbox, self._topics = pipeline, mailbox, topics
         self._publish, self._now_ns = publish, now_ns
         self._problems, self._statistics = problems, statistics

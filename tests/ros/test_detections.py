@@ -1,16 +1,18 @@
 """Poses as detections and transforms."""
 
 import sys
+import time
 
 import numpy as np
 import pytest
+import rclpy
 from fakes import LIBRARY, pose
 from std_msgs.msg import Header
 
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.geometry.se3 import rotation_from_quaternion, transform
 from heatnet_ros.ros.detections import build_detections, import_vision_msgs
-from heatnet_ros.ros.transforms import build_transform, check_tf_installed
+from heatnet_ros.ros.transforms import TransformPublisher, build_transform, check_tf_installed
 from heatnet_ros.types import PoseEstimate
 
 HEADER = Header(frame_id="camera")
@@ -74,6 +76,27 @@ def test_a_transform_is_a_child_of_the_image_frame_named_after_object_and_instan
     np.testing.assert_allclose([move.x, move.y, move.z], T[:3, 3])
     R = rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
     np.testing.assert_allclose(R, T[:3, :3], atol=1e-12)
+
+
+def test_two_cameras_do_not_share_a_child_on_tf(ros, extra_messages):
+    """tf2 keeps one parent of each frame."""
+    from tf2_msgs.msg import TFMessage
+
+    nodes = [rclpy.create_node("pose_node", namespace=n) for n in ("/", "/left", "/cell/right")]
+    got, deadline_s = set(), time.monotonic() + 10
+    nodes[0].create_subscription(
+        TFMessage, "/tf", lambda m: got.update(t.child_frame_id for t in m.transforms), 100
+    )
+    publishers = [TransformPublisher(node, {"mug": "mug"}) for node in nodes]
+    try:
+        while len(got) < 3 and time.monotonic() < deadline_s:
+            for publisher in publishers:
+                publisher.publish([estimate("mug", 1, pose(0, 0, 1.0))], HEADER)
+            rclpy.spin_once(nodes[0], timeout_sec=0.1)
+    finally:
+        for node in nodes:
+            node.destroy_node()
+    assert got == {"mug_1", "left/mug_1", "cell/right/mug_1"}
 
 
 def test_without_tf2_msgs_the_error_says_what_to_install(monkeypatch):

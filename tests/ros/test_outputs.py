@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
 from heatnet_ros.ros.messages import stamp_to_ns
+from heatnet_ros.ros.services import create_services
 
 
 def listen(bench, kind, topic):
@@ -124,6 +126,21 @@ def test_reset_starts_ids_anew(bench):
     assert "Not active" in bench.call(Trigger, "reset", Trigger.Request()).message
 
 
+def test_without_std_srvs_activation_resets_and_the_log_says_so(bench, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "std_srvs.srv", None)
+        said = []
+        create_services(
+            SimpleNamespace(get_logger=lambda: SimpleNamespace(info=said.append)), lambda: ""
+        )
+        assert "Deactivate and activate (ros2 lifecycle set) instead of ~/reset" in said[0]
+        bench.start(**{"follow.enabled": False})
+    before = first_wedge_x(bench, "two wedges")
+    bench.world.truth = [bench.world.truth[1], bench.world.truth[0], bench.world.truth[2]]
+    assert bench.change_state("deactivate") and bench.change_state("activate")
+    assert first_wedge_x(bench, "new ids") == pytest.approx(-before, abs=2e-3)
+
+
 def test_track_is_the_follow_parameter(bench):
     node = bench.start()
     for data in (False, True):
@@ -189,7 +206,8 @@ def test_tf_comes_when_asked(bench, extra_messages):
     assert not got
     assert bench.set_parameter("publish_tf", True).successful
     bench.stream(lambda: got, "transforms")
-    assert {t.child_frame_id for t in got[-1].transforms} == {"wedge_0", "wedge_1", "brick_0"}
+    expected = {f"{bench.namespace[1:]}/{name}" for name in ("wedge_0", "wedge_1", "brick_0")}
+    assert {t.child_frame_id for t in got[-1].transforms} == expected
     assert {t.header.frame_id for t in got[-1].transforms} == {FRAME}
 
 

@@ -7,7 +7,15 @@ import pytest
 from fakes import LIBRARY, largest_turn_deg, pose
 
 from heatnet_ros.config import FilterConfig
-from heatnet_ros.filtering import FilterBank, PoseFilter, chi_square_bound
+from heatnet_ros.filtering import (
+    _BELIEF,
+    FilterBank,
+    PoseFilter,
+    _Belief,
+    _predict,
+    _update,
+    chi_square_bound,
+)
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.pnp import apply_step
 from heatnet_ros.geometry.symmetry import equivalent_transforms
@@ -189,6 +197,68 @@ def test_frames_that_are_missing_are_bridged() -> None:
     for i in [*range(30), 45]:
         (found,) = bank.update([estimate(truth(i))], i * FRAME, CONFIG)
     assert abs(error(found.T_camera_object, truth(45))[0]) < 1e-4
+
+
+@pytest.mark.parametrize(("gap_s", "move_m"), [
+    (0.1, 0.03), (0.2, 0.03), (0.2, 0.06), (0.3, 0.1), (0.5, 0.06), (0.5, 0.1), (0.9, 0.03),
+])  # fmt: skip
+def test_what_was_hidden_and_put_down_elsewhere_does_not_run_away(
+    gap_s: float, move_m: float
+) -> None:
+    """It stood still, was carried away while nobody saw it, and stands still again."""
+    rng, bank, start = np.random.default_rng(5), FilterBank(LIBRARY), pose(0, 0, 0.7)
+    there = apply_step(start, np.array([move_m, 0, 0, 0, 0, 0]))
+    for i, p in enumerate(measured(rng, [start] * 60)):
+        bank.update([p], i * FRAME, CONFIG)
+    back_ns = 60 * FRAME + round(gap_s * SECOND)
+    for i, p in enumerate(measured(rng, [there] * 12)):
+        (found,) = bank.update([p], back_ns + i * FRAME, CONFIG)
+        e = error(found.T_camera_object, there)
+        assert found.covariance is not None
+        assert e @ np.linalg.solve(found.covariance, e) < chi_square_bound(0.9999, 6)
+        assert np.linalg.norm(e[:3]) < 6e-3, (i, e)
+
+
+def test_covariance_holds_while_poses_are_held_back() -> None:
+    """Put elsewhere within a frame: the expected place is told, and that it may be wrong."""
+    bank, there = FilterBank(LIBRARY), pose(0.08, 0, 0.8)
+    for i, p in enumerate(measured(np.random.default_rng(6), [pose(0, 0, 0.8)] * 30)):
+        bank.update([p], i * FRAME, CONFIG)
+    for i in range(30, 30 + CONFIG.max_gated + 2):
+        (found,) = bank.update([estimate(there)], i * FRAME, CONFIG)
+        e = error(found.T_camera_object, there)
+        assert found.covariance is not None
+        assert e @ np.linalg.solve(found.covariance, e) < chi_square_bound(0.95, 6)
+    assert np.all(np.diag(found.covariance) < 1.01 * SIGMA**2)  # believed: no doubt is left
+
+
+def test_one_pose_after_a_gap_makes_no_velocity_certain() -> None:
+    """White acceleration: the step over a gap is that of many small ones."""
+    R = 0.01 * C
+
+    def velocity_variance(steps: int) -> FloatArray:
+        tracker = PoseFilter(pose(0, 0, 0.8), R, 0)
+        for i in range(10):
+            tracker.update(pose(0, 0, 0.8), R, C, i * FRAME, CONFIG)
+        belief = _Belief(*(np.stack([getattr(tracker.belief, k)]) for k in _BELIEF))
+        for _ in range(steps):
+            belief = _predict(belief, np.array([0.6 / steps]), CONFIG)
+        updated = _update(belief, np.zeros((1, 6)), R[None])
+        return np.diag(updated.P[0, 1])[6:]
+
+    few, many = velocity_variance(1), velocity_variance(6)
+    assert np.all(few > 0.3 * many) and np.all(few < 3 * many)
+
+
+def test_where_stamps_stand_still_the_measured_pose_is_told() -> None:
+    """Without a time it would average for ever and stay behind."""
+    bank = FilterBank(LIBRARY)
+    for i in range(60):
+        T = pose(0.0005 * i, 0, 0.8)
+        (found,) = bank.update([estimate(T)], 0, CONFIG)
+    np.testing.assert_array_equal(found.T_camera_object, T)
+    assert found.covariance is not None
+    assert np.all(np.diag(found.covariance) >= SIGMA**2)
 
 
 def test_same_stamp_twice_is_no_division_by_zero() -> None:

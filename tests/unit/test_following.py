@@ -283,6 +283,19 @@ def test_a_new_object_is_found_while_others_are_followed(build: Build) -> None:
     assert counts.index(2) <= 0.4 / 0.033 + 2  # redetect_s, and the frame after the look
 
 
+def test_a_new_object_is_found_where_stamps_stand_still(build: Build) -> None:
+    world = World(("wedge", pose(0, 0, 0.7)), ("brick", pose(0.2, 0.1, 0.8)))
+    world.hidden = {1}
+    pipeline = build(world)
+    assert len(run(pipeline, world, 0).poses) == 1
+    world.hidden = set()
+    assert len(run(pipeline, world, 0).poses) == 1 and looks(pipeline) == 1
+    deadline_s = time.monotonic() + 10
+    while len(run(pipeline, world, 0).poses) < 2:
+        assert time.monotonic() < deadline_s
+    assert looks(pipeline) == 2
+
+
 def test_a_box_without_a_pose_is_tried_again_before_the_next_look(build: Build) -> None:
     world = World(("wedge", pose(0, 0, 0.7)), ("brick", pose(0.2, 0.1, 0.8)))
     pipeline = build(world)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -383,6 +384,34 @@ def test_objects_that_are_not_asked_for_cost_nothing() -> None:
         pipeline.update(replace(pipeline.config, objects=("wegde",)))
     assert pipeline.config.objects == ("wedge",)
     pipeline.close()
+
+
+def test_narrowed_and_widened_again_ids_and_filters_go_together() -> None:
+    """Ids are given anew, in another order: no filter may go on with another one's state."""
+    truth = [("wedge", pose(x, 0.0, 0.8)) for x in (-0.15, 0.15)]
+    world = World(*truth, ("brick", pose(0.0, -0.15, 0.7)))
+    pipeline, config = world.pipeline(), PipelineConfig()
+    for i in range(8):
+        pipeline.run(world.frame(i * 20_000_000))
+    pipeline.update(replace(config, objects=("brick",)))
+    assert not pipeline._follower._missing
+    for i in range(8, 9):
+        result = pipeline.run(world.frame(i * 20_000_000))
+        assert {d.object_id for d in result.detections} == {"brick"}
+        assert not pipeline._follower._missing
+    world.truth = [truth[1], truth[0], world.truth[2]]
+    pipeline.update(config)
+    pipeline._follower._looked_ns = None  # look at once
+    for i in range(9, 18):
+        result = pipeline.run(world.frame(i * 20_000_000))
+        time.sleep(0.03)  # the search is beside the poses
+        for raw, filtered in zip(result.poses, result.filtered, strict=True):
+            off_m = raw.T_camera_object[:3, 3] - filtered.T_camera_object[:3, 3]
+            assert np.linalg.norm(off_m) < 2e-3
+    assert len(result.poses) == 3
+    left_to_right = sorted((p.T_camera_object[0, 3], p.instance)
+                           for p in result.poses if p.object_id == "wedge")  # fmt: skip
+    assert [instance for _, instance in left_to_right] == [1, 0]  # else this test tests nothing
 
 
 def test_filtered_poses_go_with_the_raw_ones_and_can_be_switched_off() -> None:

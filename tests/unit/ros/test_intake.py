@@ -137,6 +137,22 @@ def test_thirty_seconds_without_depth_is_said_once_and_again_5_s_later(desk):
     assert len([e for e in desk.errors if "no depth image" in e]) == 2
 
 
+@pytest.mark.parametrize("stamps", [[0] * 8, [5000, 5033, 5066, 5066, 5066, 5100]])
+def test_stamps_that_stand_still_are_said_with_topic_and_remedy(stamps):
+    desk = Desk(depth=None)
+    for ms in stamps:
+        desk.intake.on_color(image(ms))
+    desk.intake.check()
+    again = len(stamps) - len(set(stamps))
+    (said,) = desk.errors
+    assert f"/color: {again} of the last {len(stamps)} stamps are the one before" in said
+    assert "Stamp each image" in said and list(desk.problems.present) == [Source.STAMPS]
+    for ms in (6000, 6033):
+        desk.intake.on_color(image(ms))
+    desk.intake.check()
+    assert not desk.problems.present
+
+
 def test_losses_on_the_way_name_share_and_remedy():
     desk = Desk()
     for ms in range(5000, 5100, 25):

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.symmetry import rotation_about
 from heatnet_ros.objects import load_objects
+from heatnet_ros.ros import scoreboard
 from heatnet_ros.ros.scoreboard import Scoreboard
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -99,6 +101,28 @@ def test_an_object_that_got_no_pose_is_reported(library):
     }  # fmt: skip
     assert report["latency_ms"] == {"p50": None, "p95": None, "p99": None}
     assert report["rate_hz"] is None
+
+
+def test_it_counts_all_and_keeps_only_the_latest(library, monkeypatch):
+    """A monitor runs for weeks."""
+    monkeypatch.setattr(scoreboard, "KEPT_FRAMES", 20)
+    monkeypatch.setattr(scoreboard, "KEPT_VALUES", 50)
+    board = Scoreboard(library)
+    sizes, d = [], library["pulley"].diameter_m
+    for i in range(300):
+        stamp = 10**9 + i * 10**8
+        board.add_truth("pulley", stamp, T_TRUE)
+        if i % 3:  # every third frame is missed, every third is wrong
+            board.add_pose("pulley", stamp, moved(d if i % 3 == 2 else 0.0), 0.1)
+        if i % 100 == 99:
+            report = board.report()
+            sizes.append(len(pickle.dumps((board._tracks, board._posed_ns, board._latencies_s))))
+    assert report["objects"]["pulley"]["frames"] == 300
+    assert report["objects"]["pulley"]["poses"] == 200
+    assert report["objects"]["pulley"]["recall_add_01d"] == pytest.approx(1 / 3, abs=1e-4)
+    assert report["rate_hz"] == pytest.approx(199 / 29.8, abs=0.01)
+    assert max(sizes) < 1.05 * sizes[0]
+    assert board.poses_at(stamp) and not board.poses_at(10**9 + 10**8)
 
 
 def test_nothing_at_all(library):

@@ -23,6 +23,7 @@ from heatnet_ros.ros.worker import Settings, Worker
 
 NEW = PipelineConfig(detector=DetectorConfig(score_threshold=0.99))
 LIMIT_S = 20.0
+WEDGE = (("wedge", pose(0.0, 0.0, 0.8)),)
 
 
 class Fifo:
@@ -54,8 +55,8 @@ class Desk:
     had arrived when its processing started. ``results``: number -> result.
     """
 
-    def __init__(self, mailbox=None):
-        self.world = World(("wedge", pose(0.0, 0.0, 0.8)))
+    def __init__(self, mailbox=None, truth=WEDGE):
+        self.world = World(*truth)
         self.pipeline = self.world.pipeline()
         self.answer = self.pipeline._detector.engine.answer
         self.pipeline._detector.engine.answer = self._detect
@@ -63,6 +64,12 @@ class Desk:
         self.newest, self.started, self.results = 0, {}, {}
         self.errors, self.statistics = [], Statistics()
         self.problems = Problems(self.errors.append, lambda _: None)
+        frame = self.world.frame()
+        self.color = array_to_image(frame.rgb, "rgb8")
+        self.depth = array_to_image((frame.depth_m * 1000).round().astype("uint16"), "16UC1")
+        self.restart(mailbox)
+
+    def restart(self, mailbox=None):
         mailbox, topics = mailbox or Mailbox(), Topics("/color", "/info", "/depth")
         self.worker = Worker(
             self.pipeline, mailbox, topics, Settings(NodeConfig(), self.pipeline.config),
@@ -73,9 +80,6 @@ class Desk:
         )
         info = CameraInfo(width=SIZE_HW[1], height=SIZE_HW[0], k=K.ravel().tolist())
         self.intake.on_camera_info(info)
-        frame = self.world.frame()
-        self.color = array_to_image(frame.rgb, "rgb8")
-        self.depth = array_to_image((frame.depth_m * 1000).round().astype("uint16"), "16UC1")
         self.worker.start()
 
     def _detect(self, tensors):
@@ -174,6 +178,21 @@ def test_bad_input_is_blamed_on_the_input_and_over_with_a_good_frame(make_desk):
     desk.pipeline._detector.engine.answer = lambda _: {}["boom"]  # the image itself is good
     desk.arrive()
     desk.wait_for(lambda: list(desk.problems.present) == [Source.PIPELINE])
+
+
+def test_a_new_worker_starts_a_new_sequence(make_desk):
+    """As after deactivate and activate: a ~/reset that no frame came after is not lost."""
+    desk = make_desk(None, [("wedge", pose(x, 0.0, 0.8)) for x in (0.0, 0.2)])
+    desk.arrive()
+    desk.wait_for(lambda: 1 in desk.results)
+    assert [p.instance for p in desk.results[1].poses] == [0, 1]
+    desk.worker.forget()
+    desk.worker.stop()
+    desk.restart()
+    desk.world.hidden = {0}
+    desk.arrive()  # within the second in which ids are remembered
+    desk.wait_for(lambda: 2 in desk.results)
+    assert [p.instance for p in desk.results[2].poses] == [0]
 
 
 def test_new_thresholds_are_used_from_the_next_frame_on(make_desk):
