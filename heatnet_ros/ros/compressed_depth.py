@@ -55,11 +55,19 @@ def encode_depth_m(depth_m: DepthF32, max_depth_m: float = _MAX_DEPTH_M) -> tupl
 def compressed_to_depth_m(
     message: CompressedImage, topic: str, size_wh: tuple[int, int] | None = None
 ) -> DepthF32:
-    """``compressedDepth`` message -> HxW float32 metres, invalid pixels 0 or NaN.
+    """``decode_depth_m``, and as ``image_to_depth_m`` DataError on depth that cannot be."""
+    depth = decode_depth_m(message, topic, size_wh)
+    check_depth(depth, topic)
+    return depth
+
+
+def decode_depth_m(
+    message: CompressedImage, topic: str, size_wh: tuple[int, int] | None = None
+) -> DepthF32:
+    """``compressedDepth`` message -> HxW float32 metres, invalid pixels 0 or NaN; none may be valid.
 
     ``size_wh``: nothing of another size is decoded: a header can claim any.
-    Raises DataError where format, header or PNG are not as this module's first lines say, and as
-    ``image_to_depth_m`` does on depth that cannot be.
+    Raises DataError where format, header or PNG are not as this module's first lines say.
     """
     encoding = _read_encoding(message.format, topic)
     stored, a, b = _read_stored(bytes(message.data), message.format, topic, size_wh)
@@ -75,7 +83,6 @@ def compressed_to_depth_m(
         valid = (stored > 0) & (inverse > 0)
         depth = np.full(stored.shape, np.nan, np.float32)
         np.divide(np.float32(a), inverse, out=depth, where=valid)
-    check_depth(depth, topic)
     return depth
 
 
