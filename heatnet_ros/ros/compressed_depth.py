@@ -64,7 +64,7 @@ def compressed_to_depth_m(
 def decode_depth_m(
     message: CompressedImage, topic: str, size_wh: tuple[int, int] | None = None
 ) -> DepthF32:
-    """``compressedDepth`` message -> HxW float32 metres, invalid pixels 0 or NaN; none may be valid.
+    """``compressedDepth`` message -> HxW float32 metres, invalid pixels 0 or NaN.
 
     ``size_wh``: nothing of another size is decoded: a header can claim any.
     Raises DataError where format, header or PNG are not as this module's first lines say.

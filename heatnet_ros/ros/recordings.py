@@ -98,8 +98,11 @@ class BagRecording:
         """What ``_convert`` makes of it, without decoding: the first image may be damaged."""
         name = self._names[topic]
         if name in (COLOR, DEPTH):
-            return CompressedImage if is_compressed(message) and not self._decode else Image
-        return CameraInfo if name == INFO else PoseStamped
+            compressed = is_compressed(message) and not self._decode
+            kind: type = CompressedImage if compressed else Image
+        else:
+            kind = CameraInfo if name == INFO else PoseStamped
+        return kind
 
     def _publish_as(self, topic: str, kind: type) -> str:
         name = self._names[topic]
