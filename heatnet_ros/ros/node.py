@@ -331,6 +331,10 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         state = "active" if active else "inactive" if configured else "unconfigured"
         values = self._statistics.values()
         values["dropped"] = str(active.mailbox.dropped if active else 0)
+        if configured is not None:
+            config = configured.settings.node
+            values["sync_slop_s"] = f"{config.sync_slop_s:g}"
+            values["rectified"] = str(config.rectified).lower()
         if active is not None:
             values |= active.intake.values()
         self._diagnostics.publish(
