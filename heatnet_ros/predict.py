@@ -16,6 +16,7 @@ import numpy as np
 from heatnet_ros.bags.choice import Wanted, add_topic_arguments
 from heatnet_ros.bags.reader import is_bag
 from heatnet_ros.bags.sample import find_recording
+from heatnet_ros.checks.depth import PLAUSIBLE_M
 from heatnet_ros.config import PipelineConfig
 from heatnet_ros.datasets.bop import object_id, write_results
 from heatnet_ros.errors import ConfigError, DataError
@@ -42,8 +43,6 @@ from heatnet_ros.types import DepthF32
 PipelineLoader = Callable[[PipelineConfig], Pipeline]
 # of so few images every pose is printed
 LISTED_IMAGES = 3
-# a median depth beyond is in another unit
-PLAUSIBLE_DEPTH_M = (0.05, 30.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -262,7 +261,7 @@ def _check_depth_scale(depth_m: DepthF32, name: str) -> None:
     """Tell depth that no camera of a robot measures: the unit is wrong then."""
     seen = depth_m[np.isfinite(depth_m) & (depth_m > 0)]
     median_m = float(np.median(seen)) if len(seen) else 1.0
-    low, high = PLAUSIBLE_DEPTH_M
+    low, high = PLAUSIBLE_M
     if not low <= median_m <= high:
         print(
             f"note: the median depth of {name} is {median_m:.3g} m, expected {low} to {high} m. "
