@@ -1,11 +1,12 @@
 """Wait until an object lies still and is seen well, as a picking pipeline does before it grasps.
 
-    python3 wait_for_stable_pose.py mug [--node /pose_node] [--timeout 10] [--min-score 0.5]
+    python3 wait_for_stable_pose.py mug [--node /pose_node] [--timeout 10] [--ros-args ...]
 
-Stable: in each of the last --count images, none older than --max-age seconds, there is a pose
-within 2 mm and 2 degrees of the newest, whose own covariance allows no more at two sigma. Of
-several instances the first that is stable is taken. The node's gate.min_score is set to
---min-score: it publishes nothing below. Prints the pose; ends with 1 after --timeout seconds.
+Stable: in each of the last --count images that had a pose of it, none older than --max-age seconds,
+there is a pose within 2 mm and 2 degrees of the newest, whose own covariance allows no more at two
+sigma. Of several instances the first that is stable is taken. How sure the node must be of a pose
+is its parameter gate.min_score, for all who listen. Prints the pose; ends with 1 after --timeout
+seconds. In simulated time add --ros-args -p use_sim_time:=true.
 """
 
 import argparse
@@ -16,8 +17,7 @@ from collections import deque
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseWithCovarianceStamped
-from rclpy.parameter import Parameter
-from rclpy.parameter_client import AsyncParameterClient
+from rclpy.utilities import remove_ros_args
 
 NEAR = np.array([0.002, np.radians(2)])  # metres, radians
 
@@ -67,17 +67,6 @@ def wait_for(node, topic, count, max_age_s, timeout_s):
     return None
 
 
-def set_min_score(node, pose_node, score):
-    """Ask for it; raises SystemExit with a line where no node answers, or it refuses."""
-    client = AsyncParameterClient(node, pose_node)
-    if not client.wait_for_services(5.0):
-        sys.exit(f"No answer from {pose_node}. Is it running? `ros2 node list` shows the names.")
-    future = client.set_parameters([Parameter("gate.min_score", value=score)])
-    rclpy.spin_until_future_complete(node, future, timeout_sec=5.0)
-    if not future.done() or not future.result().results[0].successful:
-        sys.exit(f"{pose_node} refuses gate.min_score {score}: {future.result()}")
-
-
 def main():
     """Wait, print."""
     parser = argparse.ArgumentParser(
@@ -90,13 +79,10 @@ def main():
     )
     parser.add_argument("--count", type=int, default=5, help="images in a row (5)")
     parser.add_argument("--max-age", type=float, default=1.0, help="of the first of them (1.0 s)")
-    parser.add_argument("--min-score", type=float, help="set gate.min_score (left as it is)")
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds (10)")
-    args = parser.parse_args()
-    rclpy.init()
+    args = parser.parse_args(remove_ros_args(sys.argv)[1:])
+    rclpy.init()  # takes what follows --ros-args
     node = rclpy.create_node("wait_for_stable_pose")
-    if args.min_score is not None:
-        set_min_score(node, args.node, args.min_score)
     topic = f"{args.node}/{args.topic}/{args.object}"
     pose = wait_for(node, topic, args.count, args.max_age, args.timeout)
     if pose is None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import difflib
+from collections.abc import Collection, Iterable
 from typing import Any, get_type_hints
+
+_OF_ROS = ("use_sim_time", "start_type_description_service", "qos_overrides")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,3 +32,14 @@ def _walk(cls: type, prefix: str) -> Iterable[Option]:
             yield from _walk(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
         else:
             yield Option(f"{prefix}{field.name}", field, kind)
+
+
+def hint_at(name: str, known: Collection[str]) -> str:
+    """What an unknown name may mean: the nearest known one, else all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+
+
+def is_of_ros(parameter: str) -> bool:
+    """Whether rcl and rclpy declare it themselves."""
+    return parameter.split(".")[0] in _OF_ROS

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from heatnet_ros.config import PipelineConfig, build_config, load_yaml
 from heatnet_ros.errors import ConfigError
+from heatnet_ros.options import hint_at, is_of_ros, list_options
 from heatnet_ros.ros.node_config import NodeConfig
 
 # sections that reach pose_node, the later one wins; other sections are those of other nodes
 _SECTIONS = ("/**", "/**/pose_node", "pose_node", "/pose_node")
-# parameters that rclpy declares itself
-_ROS_PARAMETERS = ("use_sim_time", "start_type_description_service", "qos_overrides")
 
 
 def load_params(path: Path) -> PipelineConfig:
@@ -27,6 +25,23 @@ def load_all_params(path: Path) -> tuple[NodeConfig, PipelineConfig]:
 
     Raises ConfigError on any other unknown key, a wrong type or a value out of range.
     """
+    return _build(_read_values(path), path)
+
+
+def load_known_params(path: Path) -> tuple[NodeConfig, PipelineConfig, dict[str, str]]:
+    """``load_all_params`` as the node does it: what it does not know it leaves out.
+
+    A file for ``/**`` may hold parameters of other nodes. Returns these, too: name -> what it may
+    mean. Raises ConfigError on a wrong type or a value out of range.
+    """
+    values, options = _read_values(path), list_options(NodeConfig, PipelineConfig)
+    unknown = {name: hint_at(name, options) for name in values if name not in options}
+    known = {name: value for name, value in values.items() if name in options}
+    return *_build(known, path), unknown
+
+
+def _read_values(path: Path) -> dict[str, Any]:
+    """Parameters of the sections that reach the node, flat, without rclpy's own."""
     content = load_yaml(path, "Parameter file")
     values: dict[str, Any] = {}
     sections = [name for name in _SECTIONS if name in content]
@@ -44,10 +59,11 @@ def load_all_params(path: Path) -> tuple[NodeConfig, PipelineConfig]:
                 f"Parameter file {path}, section '{name}': expected a mapping 'ros__parameters'."
             )
         values |= _flatten(parameters)
-    values = {
-        name: value for name, value in values.items() if name.split(".")[0] not in _ROS_PARAMETERS
-    }
-    node_names = {field.name for field in dataclasses.fields(NodeConfig)}
+    return {name: value for name, value in values.items() if not is_of_ros(name)}
+
+
+def _build(values: dict[str, Any], path: Path) -> tuple[NodeConfig, PipelineConfig]:
+    node_names = list_options(NodeConfig)
     node_values = {name: values.pop(name) for name in list(values) if name in node_names}
     if isinstance(node_values.get("use_depth"), bool):  # `use_depth: true` is a bool to YAML
         node_values["use_depth"] = str(node_values["use_depth"]).lower()

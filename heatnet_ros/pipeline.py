@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from heatnet_ros.config import PipelineConfig
+from heatnet_ros.consistency import check_consistency
 from heatnet_ros.engines import Engine, load_engine
-from heatnet_ros.errors import ConfigError, ModelError
+from heatnet_ros.errors import ConfigError
 from heatnet_ros.estimators import Detector, PoseEstimator, build_detector, build_estimator
 from heatnet_ros.estimators.agreement import build_check
 from heatnet_ros.filtering import FilterBank
 from heatnet_ros.following import Follower
 from heatnet_ros.gate import check_depth, drop_doubles, reject
 from heatnet_ros.instances import InstanceMemory
-from heatnet_ros.manifest import Manifest, check_objects, load_manifest
+from heatnet_ros.manifest import Manifest, load_manifest
 from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.refiners import build_refiner
 from heatnet_ros.resources import find_resource
@@ -181,15 +182,7 @@ def load_pipeline(config: PipelineConfig) -> Pipeline:
         )
     ]
     detector_manifest, estimator_manifest = (load_manifest(folder) for folder in folders)
-    for manifest in (detector_manifest, estimator_manifest):
-        check_objects(manifest, library)
-    unknown = [name for name in detector_manifest.objects if name not in estimator_manifest.objects]
-    if unknown:
-        raise ModelError(
-            f"Detector '{detector_manifest.name}' finds {', '.join(unknown)}, which estimator "
-            f"'{estimator_manifest.name}' does not know. Set detector.model and estimator.model to "
-            "models of the same object set."
-        )
+    check_consistency(config, library, detector_manifest, estimator_manifest)
     detector_engine = _load_network(detector_manifest, config)
     detector = build_detector(detector_engine, detector_manifest, config.detector)
     estimator_engine = _load_network(estimator_manifest, config)

@@ -16,15 +16,16 @@ import numpy as np
 from heatnet_ros.bags.choice import Wanted, add_topic_arguments
 from heatnet_ros.bags.reader import is_bag
 from heatnet_ros.bags.sample import find_recording
+from heatnet_ros.checks.depth import PLAUSIBLE_M
 from heatnet_ros.config import PipelineConfig
 from heatnet_ros.datasets.bop import object_id, write_results
 from heatnet_ros.errors import ConfigError, DataError
-from heatnet_ros.evaluate import Scorer
+from heatnet_ros.evaluate import ImageTruth, Scorer
 from heatnet_ros.evaluation_models import EvaluationModels
 from heatnet_ros.evaluation_report import build_report, format_table
 from heatnet_ros.files import write_json
 from heatnet_ros.objects import ObjectLibrary
-from heatnet_ros.params_file import load_all_params
+from heatnet_ros.params_file import load_known_params
 from heatnet_ros.pipeline import Pipeline, load_pipeline
 from heatnet_ros.predict_bag import list_bag_inputs
 from heatnet_ros.predict_inputs import InputSet, list_bop_inputs, list_file_inputs
@@ -42,8 +43,6 @@ from heatnet_ros.types import DepthF32
 PipelineLoader = Callable[[PipelineConfig], Pipeline]
 # of so few images every pose is printed
 LISTED_IMAGES = 3
-# a median depth beyond is in another unit
-PLAUSIBLE_DEPTH_M = (0.05, 30.0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +78,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, load: PipelineLoader = load_pipeline) -> int:
     """Run the subcommand. Raises HeatnetError with file, expected, got and remedy."""
-    node_config, config = load_all_params(find_resource(args.params, "Parameter file"))
+    params_file = find_resource(args.params, "Parameter file")
+    node_config, config, unknown = load_known_params(params_file)
+    for name, hint in unknown.items():
+        print(f"note: {params_file}: '{name}' is unknown and ignored. {hint}", file=sys.stderr)
     inputs = _list_inputs(args, node_config)
     pipeline = load(config)
     obj_ids = number_objects(pipeline.library, inputs)
@@ -235,7 +237,7 @@ def _predict_all(
         result = pipeline.run(frame)
         write_overlay(overlays / f"{image.name}.png", frame, result, pipeline.library)
         if inputs.has_truth:
-            scorer.add(result, image.describe_truth(frame))
+            scorer.add(result, _select(image.describe_truth(frame), pipeline.config.objects))
         predictions.append(Prediction(image, result))
         progress.step(f"{image.name}: {len(result.poses)} poses")
     if not predictions:
@@ -244,11 +246,22 @@ def _predict_all(
     return predictions, failures
 
 
+def _select(truth: ImageTruth, objects: Sequence[str]) -> ImageTruth:
+    """The truth of what the parameter ``objects`` asks for (all if empty): no other is missed."""
+    if not objects:
+        return truth
+    targets = truth.targets
+    if targets is not None:
+        targets = {name: count for name, count in targets.items() if name in objects}
+    truths = [one for one in truth.truths if one.object_id in objects]
+    return replace(truth, truths=truths, targets=targets)
+
+
 def _check_depth_scale(depth_m: DepthF32, name: str) -> None:
     """Tell depth that no camera of a robot measures: the unit is wrong then."""
     seen = depth_m[np.isfinite(depth_m) & (depth_m > 0)]
     median_m = float(np.median(seen)) if len(seen) else 1.0
-    low, high = PLAUSIBLE_DEPTH_M
+    low, high = PLAUSIBLE_M
     if not low <= median_m <= high:
         print(
             f"note: the median depth of {name} is {median_m:.3g} m, expected {low} to {high} m. "

@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
 from heatnet_ros.bags.choice import list_truth
 from heatnet_ros.bags.reader import Bag, Recorded
 from heatnet_ros.errors import DataError
-from heatnet_ros.geometry import se3
 from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
-from heatnet_ros.ros.messages import stamp_to_ns
+from heatnet_ros.ros.messages import pose_to_matrix, stamp_to_ns
 from heatnet_ros.ros.node_config import NodeConfig
 from heatnet_ros.ros.sync import OwnApproximateTimeSynchronizer, OwnSimpleFilter
 from heatnet_ros.types import FloatArray, Frame
@@ -71,7 +68,7 @@ class BagFrames:
         poses: dict[int, dict[str, FloatArray]] = {}
         for item in self._bag.read(list(names)):
             stamp_ns = stamp_to_ns(item.message.header.stamp)
-            poses.setdefault(stamp_ns, {})[names[item.topic]] = _to_matrix(item.message.pose)
+            poses.setdefault(stamp_ns, {})[names[item.topic]] = pose_to_matrix(item.message.pose)
         return poses
 
     def _find(self, topic: str, time_ns: int, stamp_ns: int | None) -> Any:
@@ -111,11 +108,3 @@ class BagFrames:
 def _note(item: Recorded) -> SimpleNamespace:
     """What pairing needs of a message: the pixels of a long bag do not fit into memory."""
     return SimpleNamespace(header=item.message.header, time_ns=item.time_ns)
-
-
-def _to_matrix(pose: Any) -> FloatArray:
-    p, q = pose.position, pose.orientation
-    T = np.eye(4)
-    T[:3, :3] = se3.rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
-    T[:3, 3] = p.x, p.y, p.z
-    return T

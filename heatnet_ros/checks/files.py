@@ -6,6 +6,7 @@ than fp32 and samples were recorded, compared with ONNX Runtime in fp32.
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ import numpy as np
 
 from heatnet_ros.checks.finding import Finding, error, from_error, ok, warning
 from heatnet_ros.config import EngineConfig, PipelineConfig
+from heatnet_ros.consistency import check_consistency
 from heatnet_ros.engines import Check, Engine, has_gpu, is_installed, list_engines, load_engine
 from heatnet_ros.engines.plan_cache import compare_with, find_fault
 from heatnet_ros.errors import EngineError, HeatnetError
 from heatnet_ros.estimators.agreement import build_check
-from heatnet_ros.manifest import Manifest, check_objects, load_manifest
+from heatnet_ros.manifest import Manifest, load_manifest
 from heatnet_ros.objects import ObjectLibrary, load_objects
-from heatnet_ros.params_file import load_all_params, load_qos_overrides
+from heatnet_ros.params_file import load_known_params, load_qos_overrides
 from heatnet_ros.resources import find_resource
 from heatnet_ros.ros.node_config import NodeConfig
 
@@ -32,10 +34,14 @@ _RUNS = 5
 
 @dataclass(frozen=True)
 class ParameterSet:
-    """A whole parameter file; ``qos`` are its ``qos_overrides...``."""
+    """A whole parameter file; ``qos`` are its ``qos_overrides...``.
+
+    unknown: parameters that the node ignores -> what they may mean.
+    """
 
     node: NodeConfig
     pipeline: PipelineConfig
+    unknown: Mapping[str, str]
     qos: Mapping[str, Any]
 
 
@@ -43,8 +49,8 @@ def check_parameters(params: str) -> tuple[ParameterSet | None, Finding]:
     """Read the parameter file; None where it cannot be."""
     try:
         path = find_resource(params, "Parameter file")
-        parameters = ParameterSet(*load_all_params(path), load_qos_overrides(path))
-        return parameters, ok("parameters", f"{path} is read without an unknown key")
+        parameters = ParameterSet(*load_known_params(path), load_qos_overrides(path))
+        return parameters, ok("parameters", f"{path} is read")
     except HeatnetError as fault:
         return None, from_error(fault, "parameters")
 
@@ -52,6 +58,8 @@ def check_parameters(params: str) -> tuple[ParameterSet | None, Finding]:
 def check_files(parameters: ParameterSet) -> Iterator[Finding]:
     """Objects, models, whether they belong together, and each network at work."""
     config = parameters.pipeline
+    for name, hint in parameters.unknown.items():
+        yield warning("parameters", f"'{name}' is unknown, the node ignores it", hint)
     library = None
     try:
         library = load_objects(find_resource(config.objects_file, "Object library"))
@@ -64,14 +72,35 @@ def check_files(parameters: ParameterSet) -> Iterator[Finding]:
     for role, folder in roles.items():
         try:
             manifests[role] = load_manifest(find_resource(folder, f"{role.capitalize()} model"))
-            if library is not None:
-                check_objects(manifests[role], library)
         except HeatnetError as fault:
             yield from_error(fault, role)
         if role in manifests:
             yield from check_network(role, manifests[role], config)
     if len(manifests) == 2:
-        yield from _check_depth_use(manifests["estimator"], parameters)
+        yield from _check_fit(library, manifests, parameters)
+    if parameters.node.publish_tf and importlib.util.find_spec("rclpy"):
+        yield from _check_tf()
+
+
+def _check_fit(
+    library: ObjectLibrary | None, manifests: Mapping[str, Manifest], parameters: ParameterSet
+) -> Iterator[Finding]:
+    """What the pipeline refuses when it is loaded, and the node when it configures."""
+    try:
+        if library is not None:
+            check_consistency(parameters.pipeline, library, **manifests)
+    except HeatnetError as fault:
+        yield from_error(fault, "models")
+    yield from _check_depth_use(manifests["estimator"], parameters)
+
+
+def _check_tf() -> Iterator[Finding]:
+    if importlib.util.find_spec("tf2_msgs") is None:
+        yield error(
+            "parameters",
+            "publish_tf is true, but tf2_msgs is not installed",
+            "Install ros-$ROS_DISTRO-tf2-msgs, or set publish_tf to false.",
+        )
 
 
 def check_library(library: ObjectLibrary) -> Iterator[Finding]:

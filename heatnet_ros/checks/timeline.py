@@ -108,6 +108,8 @@ def measure_offsets(color: Timeline, depth: Timeline) -> FloatArray:
     stamps, other = np.unique(color.stamps_ns), np.unique(depth.stamps_ns)
     half_ns = 5e8 * (color.period_s or 0.0)
     inside = (stamps >= other[0] - half_ns) & (stamps <= other[-1] + half_ns)
-    offsets = other[None] - stamps[inside][:, None]
-    nearest = np.abs(offsets).argmin(axis=1) if len(offsets) else np.zeros(0, int)
-    return np.asarray(offsets[np.arange(len(offsets)), nearest] / 1e9, np.float64)
+    stamps = stamps[inside]
+    after = np.searchsorted(other, stamps).clip(max=len(other) - 1)
+    offsets = np.stack([other[np.maximum(after - 1, 0)] - stamps, other[after] - stamps])
+    nearest = np.abs(offsets).argmin(axis=0)
+    return np.asarray(offsets[nearest, np.arange(len(stamps))] / 1e9, np.float64)

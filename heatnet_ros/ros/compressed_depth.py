@@ -3,7 +3,11 @@
 The header holds, little endian, an int32 that decoders do not read and two float32 A and B.
 16UC1 is stored as it is (millimetres) and the header says nothing. 32FC1 is stored as inverse
 depth, whose steps grow with the distance as those of a stereo camera do: a pixel q > 0 is
-``A / (q - B)`` metres, 0 is no measurement. ``format`` names both: ``16UC1; compressedDepth png``.
+``A / (q - B)`` metres, 0 is no measurement. A and B follow from the publisher's parameters
+depth_quantization s and depth_max: ``A = s * (s + 1)``, ``B = 1 - A / depth_max``. As these are
+round numbers, a damaged header is told from a whole one.
+
+``format`` names encoding and compression: ``16UC1; compressedDepth png``.
 """
 
 from __future__ import annotations
@@ -30,6 +34,10 @@ ENCODINGS = ("16UC1", "mono16", "32FC1")
 # image_transport's defaults: farther is not stored, and the finest step
 _MAX_DEPTH_M = 10.0
 _QUANTIZATION = 100.0
+# the parameters' ranges are within; steps in which they are set; float32's error
+_MAX_DEPTH_RANGE_M, _QUANTIZATION_RANGE = (0.1, 1000.0), (1.0, 1000.0)
+_MAX_DEPTH_STEP_M, _QUANTIZATION_STEP = 1e-3, 1e-2
+_FLOAT_ERROR = 1e-6
 
 
 def encode_depth_mm(depth_mm: NDArray[np.uint16]) -> tuple[str, bytes]:
@@ -55,28 +63,53 @@ def encode_depth_m(depth_m: DepthF32, max_depth_m: float = _MAX_DEPTH_M) -> tupl
 def compressed_to_depth_m(
     message: CompressedImage, topic: str, size_wh: tuple[int, int] | None = None
 ) -> DepthF32:
+    """``decode_depth_m``, and as ``image_to_depth_m`` DataError on depth that cannot be."""
+    depth = decode_depth_m(message, topic, size_wh)
+    check_depth(depth, topic)
+    return depth
+
+
+def decode_depth_m(
+    message: CompressedImage, topic: str, size_wh: tuple[int, int] | None = None
+) -> DepthF32:
     """``compressedDepth`` message -> HxW float32 metres, invalid pixels 0 or NaN.
 
     ``size_wh``: nothing of another size is decoded: a header can claim any.
-    Raises DataError where format, header or PNG are not as this module's first lines say, and as
-    ``image_to_depth_m`` does on depth that cannot be.
+    Raises DataError where format, header or PNG are not as this module's first lines say.
     """
     encoding = _read_encoding(message.format, topic)
     stored, a, b = _read_stored(bytes(message.data), message.format, topic, size_wh)
     if encoding != "32FC1":
         depth = stored.astype(np.float32) * np.float32(1e-3)
     else:
-        if not (np.isfinite([a, b]).all() and a > 0):
-            raise DataError(
-                f"{topic}: the compressedDepth header of '{message.format}' holds A {a:g}, B {b:g};"
-                " expected finite numbers, A > 0. Check the publisher's image_transport."
-            )
+        _check_header(a, b, topic)
         inverse = stored.astype(np.float32) - np.float32(b)
         valid = (stored > 0) & (inverse > 0)
         depth = np.full(stored.shape, np.nan, np.float32)
         np.divide(np.float32(a), inverse, out=depth, where=valid)
-    check_depth(depth, topic)
     return depth
+
+
+def _check_header(a: float, b: float, topic: str) -> None:
+    max_depth_m = quantization = np.nan
+    if np.isfinite([a, b]).all() and a > 0 and b != 1:
+        max_depth_m, quantization = a / (1 - b), (np.sqrt(1 + 4 * a) - 1) / 2
+    if not (
+        _is_round(max_depth_m, _MAX_DEPTH_RANGE_M, _MAX_DEPTH_STEP_M)
+        and _is_round(quantization, _QUANTIZATION_RANGE, _QUANTIZATION_STEP)
+    ):
+        raise DataError(
+            f"{topic}: the compressedDepth header holds A {a:.9g}, B {b:.9g}, that is depth_max "
+            f"{max_depth_m:.6g}, depth_quantization {quantization:.6g}; expected multiples of "
+            f"{_MAX_DEPTH_STEP_M:g} and {_QUANTIZATION_STEP:g}. Set these parameters of the "
+            "publisher so (defaults: 10.0, 100.0); else it is damaged: check the link."
+        )
+
+
+def _is_round(value: float, limits: tuple[float, float], step: float) -> bool:
+    low, high = limits
+    off = abs(value / step - np.rint(value / step)) * step
+    return bool(low <= value <= high and off <= _FLOAT_ERROR * max(value, step))
 
 
 def _read_encoding(text: str, topic: str) -> str:

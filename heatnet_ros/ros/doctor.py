@@ -13,7 +13,9 @@ from heatnet_ros.checks.depth import check_depth
 from heatnet_ros.checks.files import ParameterSet
 from heatnet_ros.checks.finding import Finding, Level, error, from_error, ok, warning
 from heatnet_ros.checks.node_values import check_node
-from heatnet_ros.errors import DataError
+from heatnet_ros.errors import DataError, HeatnetError
+from heatnet_ros.manifest import load_manifest
+from heatnet_ros.resources import find_resource
 from heatnet_ros.ros.cameras import CAMERAS
 from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
 from heatnet_ros.ros.messages import camera_info_to_intrinsics, image_size_of, image_to_depth_m
@@ -49,25 +51,37 @@ def examine(request: Request, parameters: ParameterSet) -> Iterator[Finding]:
         if asks_node:
             probe.find_nodes(request.node, _FIND_NODE_S, _LIMIT_S)
         if "camera" in request.parts:
-            node = _pick_node(probe, request.node)
-            yield from _examine_camera(probe, request, parameters, node)
+            yield from _examine_camera(probe, request, parameters)
         if "node" in request.parts:
             yield from _examine_nodes(probe, request.node)
     finally:
         rclpy.try_shutdown()
 
 
-def _pick_node(probe: Probe, wanted: str) -> str | None:
-    """The node that is meant: the one named, else the only one."""
-    if wanted:
-        return wanted if wanted in probe.nodes else None
-    return next(iter(probe.nodes)) if len(probe.nodes) == 1 else None
+def _pick_node(probe: Probe, request: Request) -> str | None:
+    """The node that is meant: the one named, else the only one; of several the first.
+
+    Not where options name the camera: it may be that of another one.
+    """
+    if request.node:
+        return request.node if request.node in probe.nodes else None
+    if len(probe.nodes) > 1 and (request.camera or request.color):
+        return None
+    return min(probe.nodes, default=None)
 
 
-def _examine_camera(
-    probe: Probe, request: Request, parameters: ParameterSet, node: str | None
-) -> Iterator[Finding]:
-    topics, rectified, source = _choose_topics(probe, request, parameters, node)
+def _examine_camera(probe: Probe, request: Request, parameters: ParameterSet) -> Iterator[Finding]:
+    node = _pick_node(probe, request)
+    topics, source = _choose_topics(probe, request, parameters, node)
+    values = probe.nodes.get(node or "", {})
+    # a running node may have been told otherwise than the file says
+    slop_s = float(values.get("sync_slop_s", parameters.node.sync_slop_s))
+    rectified = parameters.node.rectified or CAMERAS[request.camera or "realsense"].rectified
+    if "rectified" in values:
+        rectified = values["rectified"] == "true"
+    if node is not None and len(probe.nodes) > 1 and not request.node:
+        others = ", ".join(sorted(set(probe.nodes) - {node}))
+        yield ok("topics", f"only those of {node} are judged, --node names another: {others}")
     yield ok("topics", f"{', '.join(topics.by_stream.values())} ({source})")
     probe.subscribe(topics)
     probe.wait_for_publishers(_DISCOVER_LIMIT_S)
@@ -85,36 +99,52 @@ def _examine_camera(
             yield from streams.check_arrival(listener.stream)
             yield from streams.check_stamps(listener.stream)
     if depth is not None:
-        yield from streams.check_pairs(color.stream, depth.stream, parameters.node.sync_slop_s)
+        yield from streams.check_pairs(color.stream, depth.stream, slop_s)
     yield from _examine_images(listeners, topics, rectified)
 
 
 def _choose_topics(
     probe: Probe, request: Request, parameters: ParameterSet, node: str | None
-) -> tuple[Topics, bool, str]:
-    """Topics, whether they are rectified, and why these."""
+) -> tuple[Topics, str]:
+    """Topics, and why these."""
     values = probe.nodes.get(node or "", {})
-    camera = CAMERAS[request.camera or "realsense"]
-    color, info, depth = camera.topics().values()
-    rectified = parameters.node.rectified or camera.rectified
-    source = f"--camera {request.camera}" if request.camera else "--camera realsense, the default"
     if not request.camera and "topic.color" in values:
         color, info = values["topic.color"], values["topic.camera_info"]
         depth, source = values.get("topic.depth", ""), f"those of {node}"
-        rectified = parameters.node.rectified
+    else:
+        color, info, depth = CAMERAS[request.camera or "realsense"].topics().values()
+        source = (
+            f"--camera {request.camera}" if request.camera else "--camera realsense, the default"
+        )
+        color = _add_transport(color, parameters.node.color_transport)
+        wanted = depth if _wants_depth(parameters) else ""
+        depth = _add_transport(wanted, parameters.node.depth_transport)
     given = [request.color, request.camera_info, request.depth]
     if any(given):
         source = "as given" if all(given) else f"as given, else {source}"
-    color = request.color or color
-    if parameters.node.color_transport == "compressed" and not color.endswith("/compressed"):
-        color = f"{color}/compressed"
-    depth = request.depth or depth
-    if parameters.node.use_depth == "false":
-        depth = ""
-    transport = parameters.node.depth_transport
-    if depth and transport != "raw" and not depth.endswith(f"/{transport}"):
-        depth = f"{depth}/{transport}"
-    return Topics(color, request.camera_info or info, depth or None), rectified, source
+    return Topics(
+        _add_transport(request.color, parameters.node.color_transport) or color,
+        request.camera_info or info,
+        _add_transport(request.depth, parameters.node.depth_transport) or depth or None,
+    ), source
+
+
+def _add_transport(topic: str, transport: str) -> str:
+    """As image_transport names it, where it is not named so already."""
+    known = topic.endswith(("/compressed", "/compressedDepth"))
+    return topic if not topic or known or transport == "raw" else f"{topic}/{transport}"
+
+
+def _wants_depth(parameters: ParameterSet) -> bool:
+    """Whether the node would subscribe to depth."""
+    wanted = parameters.node.use_depth
+    if wanted != "auto":
+        return wanted == "true"
+    try:
+        folder = find_resource(parameters.pipeline.estimator.model, "Estimator model")
+        return "depth" in load_manifest(folder).inputs
+    except HeatnetError:  # the part `files` says it; most models take depth
+        return True
 
 
 def _examine_images(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heatnet_ros.errors import DataError
+from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.camera import scale_points
 from heatnet_ros.ros.encoded_images import read_size
 from heatnet_ros.ros.plausibility import (
@@ -50,6 +51,13 @@ _CV_BRIDGE_FAULTS = (
 def stamp_to_ns(stamp: Any) -> int:
     """builtin_interfaces/Time -> nanoseconds."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def pose_to_matrix(pose: Any) -> FloatArray:
+    """geometry_msgs/Pose -> 4x4, metres."""
+    p, q = pose.position, pose.orientation
+    R = se3.rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
+    return se3.make_transform(R, np.array([p.x, p.y, p.z]))
 
 
 def image_to_rgb(message: Image, topic: str) -> ImageU8:

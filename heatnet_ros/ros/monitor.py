@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import Pose, PoseStamped
+from geometry_msgs.msg import PoseStamped
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
@@ -31,11 +30,15 @@ from sensor_msgs.msg import CameraInfo, Image
 from heatnet_ros.config import option
 from heatnet_ros.errors import HeatnetError
 from heatnet_ros.files import write_json, write_whole
-from heatnet_ros.geometry import se3
 from heatnet_ros.objects import load_objects
 from heatnet_ros.overlay import draw_poses
 from heatnet_ros.resources import find_resource
-from heatnet_ros.ros.messages import camera_info_to_intrinsics, image_to_rgb, stamp_to_ns
+from heatnet_ros.ros.messages import (
+    camera_info_to_intrinsics,
+    image_to_rgb,
+    pose_to_matrix,
+    stamp_to_ns,
+)
 from heatnet_ros.ros.publishers import topic_names
 from heatnet_ros.ros.scoreboard import Scoreboard
 from heatnet_ros.ros.start import start_ros
@@ -123,7 +126,7 @@ class Monitor(Node):  # type: ignore[misc]
         while self._inbox:
             received = self._inbox.popleft()
             stamp_ns = stamp_to_ns(received.message.header.stamp)
-            T = _pose_to_transform(received.message.pose)
+            T = pose_to_matrix(received.message.pose)
             if received.kind == "truth":
                 self._scores.add_truth(received.name, stamp_ns, T)
             else:
@@ -161,12 +164,6 @@ class Monitor(Node):  # type: ignore[misc]
         rgb = draw_poses(rgb, K, distortion, poses, self._library, with_score=False)
         _, png = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
         write_whole(Path(self.config.overlay_file), png.tobytes())
-
-
-def _pose_to_transform(pose: Pose) -> FloatArray:
-    q, t = pose.orientation, pose.position
-    R = se3.rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
-    return se3.make_transform(R, np.array([t.x, t.y, t.z]))
 
 
 def format_report(report: dict[str, Any]) -> str:

@@ -44,7 +44,7 @@ from heatnet_ros.ros.memory import give_back, limit_arenas
 from heatnet_ros.ros.params import NodeParameters
 from heatnet_ros.ros.problems import Problems, Source
 from heatnet_ros.ros.publishers import ResultPublishers
-from heatnet_ros.ros.request_guard import guard_services
+from heatnet_ros.ros.request_guard import guard_clock, guard_services
 from heatnet_ros.ros.services import create_services
 from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.statistics import Statistics
@@ -109,6 +109,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         self.create_timer(1.0, self._report, clock=steady)
         self._start_timer = self.create_timer(0.0, self._autostart, clock=steady)
         guard_services(self)
+        guard_clock(self)
 
     def _autostart(self) -> None:
         self.destroy_timer(self._start_timer)
@@ -330,6 +331,10 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         state = "active" if active else "inactive" if configured else "unconfigured"
         values = self._statistics.values()
         values["dropped"] = str(active.mailbox.dropped if active else 0)
+        if configured is not None:
+            config = configured.settings.node
+            values["sync_slop_s"] = f"{config.sync_slop_s:g}"
+            values["rectified"] = str(config.rectified).lower()
         if active is not None:
             values |= active.intake.values()
         self._diagnostics.publish(

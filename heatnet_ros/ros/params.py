@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -17,13 +16,10 @@ from rclpy.parameter import Parameter
 
 from heatnet_ros.config import PipelineConfig, build_config, check_option
 from heatnet_ros.errors import ConfigError
-from heatnet_ros.options import Option, list_options
+from heatnet_ros.options import Option, hint_at, is_of_ros, list_options
 from heatnet_ros.ros.node_config import NodeConfig
 
 T = TypeVar("T")
-
-# rclpy and rcl declare these themselves
-_FOREIGN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 
 
 def describe(option: Option) -> ParameterDescriptor:
@@ -67,7 +63,7 @@ class NodeParameters:
         self.warnings = [
             self._unknown(name)
             for name in given
-            if name not in self.options and not name.startswith(_FOREIGN)
+            if name not in self.options and not is_of_ros(name)
         ]
 
     def _declare(self, option: Option, given: Mapping[str, Any]) -> None:
@@ -81,9 +77,7 @@ class NodeParameters:
         self._node.declare_parameter(option.name, value, describe(option), ignore_override=True)
 
     def _unknown(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self.options, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(self.options)}."
-        return f"Unknown parameter '{name}'. {hint} It is ignored."
+        return f"Unknown parameter '{name}'. {hint_at(name, self.options)} It is ignored."
 
     def check(self, name: str, value: Any) -> Any:
         """Return ``value`` as the option's type. Raises ConfigError."""

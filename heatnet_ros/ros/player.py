@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections import deque
@@ -37,19 +38,23 @@ _FRAME_NS = 20_000_000
 class Pace:
     """Recorded time <-> this process's time, for one pass through a recording.
 
-    A message that is published too late moves those behind it: they never come in bursts.
+    A message that is published too late moves those behind it: they never come in bursts. The
+    recording's clock waits meanwhile. With ``now_s`` infinite it stands at the beginning.
     """
 
     def __init__(self, first_ns: int, rate: float, now_s: float) -> None:
         self._first_ns, self._rate, self._start_s = first_ns, rate, now_s
+        self._shown_ns = first_ns
 
     def due_s(self, time_ns: int) -> float:
         """When (monotonic) what was recorded at ``time_ns`` is due."""
         return self._start_s + (time_ns - self._first_ns) / 1e9 / self._rate
 
     def recorded_ns(self, now_s: float) -> int:
-        """What the recording's clock shows at a moment (monotonic)."""
-        return self._first_ns + round(max(now_s - self._start_s, 0.0) * self._rate * 1e9)
+        """What the recording's clock shows at a moment (monotonic): it never steps back."""
+        passed_s = max(now_s - self._start_s, 0.0)
+        self._shown_ns = max(self._shown_ns, self._first_ns + round(passed_s * self._rate * 1e9))
+        return self._shown_ns
 
     def delay(self, late_s: float) -> None:
         """Everything that follows comes so much later."""
@@ -86,7 +91,8 @@ class Player(Node):  # type: ignore[misc]
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
         self._status = StatusLine(sys.stderr)
-        self._pace = Pace(recording.span_ns[0], args.rate, time.monotonic())
+        # the clock stands at the beginning: a node that asks for the time gets one
+        self._pace = Pace(recording.span_ns[0], args.rate, math.inf)
 
     def run(self) -> None:
         """Wait for a subscriber, publish, begin again if asked to. Raises DataError."""
@@ -112,8 +118,6 @@ class Player(Node):  # type: ignore[misc]
             if not missing:
                 break
             self._status.show(f"waiting for a subscriber of {', '.join(missing)} (--no-wait)")
-            # the clock stands at the beginning: a node that asks for the time gets one
-            self._pace = Pace(self._recording.span_ns[0], self._args.rate, time.monotonic())
             self._spin_until(time.monotonic() + 0.05)
         self._spin_until(time.monotonic() + _SETTLE_S)
 
@@ -145,6 +149,11 @@ class Player(Node):  # type: ignore[misc]
         # the last frame has its time, too
         period_ns = (last_ns - first_ns) // max(recording.frames - 1, 1)
         self._spin_until(self._pace.due_s(last_ns + period_ns))
+        if recording.faults:
+            self.get_logger().warning(
+                f"{len(recording.faults)} of {recording.count} messages left out, which cannot be "
+                f"decoded. The first: {recording.faults[0]}"
+            )
 
     def _publish(self, item: Item, restamp: Restamp) -> None:
         if not self.context.ok():

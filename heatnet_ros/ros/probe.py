@@ -171,8 +171,13 @@ class Probe(Node):  # type: ignore[misc]
             stream.alike = [
                 name
                 for name, types in known
-                if stream.type_name in types and self.count_publishers(name)
+                if stream.type_name in types and self._is_of_camera(name)
             ]
+
+    def _is_of_camera(self, topic: str) -> bool:
+        """Whether anybody but pose nodes publishes it: their overlay is no camera."""
+        publishers = {_full_name(info) for info in self.get_publishers_info_by_topic(topic)}
+        return bool(publishers - set(self.nodes))
 
     def _asked_qos(self, node: str | None, topic: str, overrides: Mapping[str, Any]) -> QoSProfile:
         for info in self.get_subscriptions_info_by_topic(topic):

@@ -17,7 +17,7 @@ from heatnet_ros.bags.choice import Wanted, choose_topics, list_truth
 from heatnet_ros.bags.reader import Bag, is_bag
 from heatnet_ros.errors import DataError
 from heatnet_ros.predict_inputs import InputSet, list_bop_inputs
-from heatnet_ros.ros.compressed_depth import compressed_to_depth_m
+from heatnet_ros.ros.compressed_depth import decode_depth_m
 from heatnet_ros.ros.frames import is_compressed
 from heatnet_ros.ros.messages import array_to_image, compressed_to_rgb
 
@@ -36,12 +36,16 @@ class Item:
 
 
 class Recording(Protocol):
-    """topics: name -> message type; frames: colour images; count: messages in all."""
+    """topics: name -> message type; frames: colour images; count: messages in all.
+
+    faults: why each image that cannot be decoded was left out since ``read`` began.
+    """
 
     topics: dict[str, type]
     frames: int
     count: int
     span_ns: tuple[int, int]
+    faults: list[str]
 
     def read(self) -> Iterator[Item]:
         """All messages, in the order of recording; each call begins anew."""
@@ -71,22 +75,38 @@ class BagRecording:
             self._names[chosen.depth] = DEPTH
         self._names |= {topic: topic for topic in list_truth(bag)}
         self.topics = {}
+        self.faults: list[str] = []
         for item in map(bag.first, self._names):
-            message = self._convert(item.topic, item.message)
-            self.topics[self._publish_as(item.topic, message)] = type(message)
+            kind = self._kind(item.topic, item.message)
+            self.topics[self._publish_as(item.topic, kind)] = kind
         self.frames = bag.count([chosen.color])
         self.count = bag.count(list(self._names))
         self.span_ns = bag.span_ns
 
     def read(self) -> Iterator[Item]:
-        """Raises DataError at a damaged message."""
+        """Raises DataError where the file is damaged; an image that is, is left out."""
+        self.faults.clear()
         for item in self._bag.read(list(self._names)):
-            message = self._convert(item.topic, item.message)
-            yield Item(self._publish_as(item.topic, message), item.time_ns, message)
+            try:
+                message = self._convert(item.topic, item.message)
+            except DataError as fault:
+                self.faults.append(str(fault))
+                continue
+            yield Item(self._publish_as(item.topic, type(message)), item.time_ns, message)
 
-    def _publish_as(self, topic: str, message: Any) -> str:
+    def _kind(self, topic: str, message: Any) -> type:
+        """What ``_convert`` makes of it, without decoding: the first image may be damaged."""
         name = self._names[topic]
-        if not isinstance(message, CompressedImage):
+        if name in (COLOR, DEPTH):
+            compressed = is_compressed(message) and not self._decode
+            kind: type = CompressedImage if compressed else Image
+        else:
+            kind = CameraInfo if name == INFO else PoseStamped
+        return kind
+
+    def _publish_as(self, topic: str, kind: type) -> str:
+        name = self._names[topic]
+        if kind is not CompressedImage:
             return name
         return f"{name}/{'compressedDepth' if name == DEPTH else 'compressed'}"
 
@@ -107,7 +127,7 @@ class BagRecording:
         elif name == COLOR:
             made = array_to_image(compressed_to_rgb(message, topic), "rgb8")
         else:
-            made = array_to_image(compressed_to_depth_m(message, topic), "32FC1")
+            made = array_to_image(decode_depth_m(message, topic), "32FC1")
         made.header = header
         return made
 
@@ -117,6 +137,7 @@ class SceneRecording:
 
     def __init__(self, inputs: InputSet) -> None:
         self._images = inputs.images
+        self.faults: list[str] = []
         has_depth = all(image.has_depth for image in inputs.images)
         self.topics: dict[str, type] = {COLOR: Image, INFO: CameraInfo}
         if has_depth:
@@ -126,9 +147,14 @@ class SceneRecording:
         self.span_ns = (10**9, 10**9 + (self.frames - 1) * _SCENE_PERIOD_NS)
 
     def read(self) -> Iterator[Item]:
-        """Raises DataError at an image that cannot be read."""
+        """An image that cannot be read is left out, with its CameraInfo."""
+        self.faults.clear()
         for number, image in enumerate(self._images):
-            frame = image.load_frame()
+            try:
+                frame = image.load_frame()
+            except DataError as fault:
+                self.faults.append(str(fault))
+                continue
             time_ns = self.span_ns[0] + number * _SCENE_PERIOD_NS
             seconds, nanoseconds = divmod(time_ns, 10**9)
             header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=_SCENE_FRAME_ID)

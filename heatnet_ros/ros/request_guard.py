@@ -1,14 +1,17 @@
-"""Requests that cannot be fulfilled are answered and logged; rclpy would let them end the node."""
+"""What rclpy cannot fulfil or take is answered or left out, and logged; it would end the node."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 
 from heatnet_ros.ros.problems import REPEAT_S
+
+if TYPE_CHECKING:
+    from rosgraph_msgs.msg import Clock
 
 Callback = Callable[[Any, Any], Any]
 
@@ -36,3 +39,26 @@ def _answer(node: Node, name: str, callback: Callback, request: Any, response: A
             throttle_duration_sec=REPEAT_S,
         )
         return type(response)()
+
+
+def guard_clock(node: Node) -> None:
+    """Let no message on /clock end the node: what is no time (before 0) is left out.
+
+    rclpy's time source raises in the executor, and so out of ``spin``. ``use_sim_time`` may be set
+    later: the callback of a subscription to come is guarded, too.
+    """
+    source = node._time_source
+    source.clock_callback = partial(_set_time, node, source.clock_callback)
+    if source._clock_sub is not None:
+        source._clock_sub.callback = source.clock_callback
+
+
+def _set_time(node: Node, callback: Callable[[Clock], None], message: Clock) -> None:
+    try:
+        callback(message)
+    except Exception as error:  # whatever a simulator sends, the node stays alive and says it
+        node.get_logger().error(
+            f"/clock: {message.clock.sec} s, {message.clock.nanosec} ns is no time: {error}. The "
+            "time before it stays. Mend the publisher (ros2 topic info -v /clock).",
+            throttle_duration_sec=REPEAT_S,
+        )

@@ -2,7 +2,7 @@
 
     python tests/bench/mutate.py --count 100000 --seed 0
 
-Images of colour and depth in every encoding and byte order, compressed images and CameraInfo, one
+Images of colour and depth in every encoding and byte order, compressed ones and CameraInfo, one
 to three mutations each (``mutations.py``), go through the functions that the subscriptions call,
 the pairing, the mailbox and the worker. In place of the networks stands a pipeline that finds an
 object in every frame it gets: whatever reaches it would be published. Between them come good
@@ -116,8 +116,8 @@ class Mill:
     def _log(self, message: str) -> None:
         self.logged += 1
 
-    def build(self) -> tuple[Messages, str]:
-        """A good frame of any encoding, and its stream of colour."""
+    def build(self) -> tuple[Messages, dict[str, str]]:
+        """A good frame of any encoding, and which mutations its messages get."""
         name = mutations.pick(self.rng, list(self.colors))
         color = mutations.copy(self.colors[name])
         depth = mutations.copy(mutations.pick(self.rng, list(self.depths.values())))
@@ -127,8 +127,12 @@ class Mill:
         for message in (color, depth, info):
             message.header.frame_id = FRAME_ID
             message.header.stamp = Time(sec=sec, nanosec=nanosec)
-        kind = "compressed" if isinstance(color, CompressedImage) else "color"
-        return Messages(color, depth, info), kind
+        streams = {"color": "color", "depth": "depth", "info": "info"}
+        if isinstance(color, CompressedImage):
+            streams["color"] = "compressed"
+        if isinstance(depth, CompressedImage):
+            streams["depth"] = "compressed_depth"
+        return Messages(color, depth, info), streams
 
     def feed(self, frame: Messages, hits: dict[str, Hits], what: str) -> tuple[bool, bool]:
         """Whether the frame must be refused, and whether it got through to the pipeline.
@@ -169,12 +173,11 @@ class Mill:
 
     def mutate(self, number: int) -> None:
         """One mutated frame."""
-        frame, kind = self.build()
+        frame, streams = self.build()
         self.worker.settings = replace(
             self.worker.settings,
             node=replace(NodeConfig(), rectified=bool(self.rng.random() < 0.2)),
         )
-        streams = {"color": kind, "depth": "depth", "info": "info"}
         hits: dict[str, Hits] = {}
         names = []
         for stream in self.rng.permutation(list(streams))[: self.rng.choice([1, 1, 1, 2, 3])]:

@@ -8,6 +8,7 @@ anybody could see, nor is a number that is as plausible as the one before).
 from __future__ import annotations
 
 import array
+import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
+from heatnet_ros.ros.compressed_depth import encode_depth_m, encode_depth_mm
 from heatnet_ros.ros.messages import array_to_image
 
 Rng = np.random.Generator
@@ -41,7 +43,7 @@ class Messages:
     """One frame as it arrives. ``info`` is mutated as the others are."""
 
     color: Image | CompressedImage
-    depth: Image
+    depth: Image | CompressedImage
     info: CameraInfo
 
 
@@ -73,9 +75,12 @@ def build_colors(rgb: np.ndarray) -> dict[str, Image | CompressedImage]:
     return colors
 
 
-def build_depths(mm: np.ndarray) -> dict[str, Image]:
-    """HxW millimetres in every encoding and byte order."""
-    depths = {}
+def build_depths(mm: np.ndarray) -> dict[str, Image | CompressedImage]:
+    """HxW millimetres in every encoding and byte order, and as compressedDepth of both kinds."""
+    depths: dict[str, Image | CompressedImage] = {}
+    compressed = encode_depth_mm(np.rint(mm).astype(np.uint16)), encode_depth_m(mm / 1000)
+    for text, data in compressed:
+        depths[text] = CompressedImage(format=text, data=array.array("B", data))
     for name in DEPTH_ENCODINGS:
         values = np.rint(mm) if name != "32FC1" else mm / 1000
         for order in "<>":
@@ -281,6 +286,65 @@ def compressed_size(rng: Rng, message: CompressedImage) -> bool:
     return True
 
 
+# --- compressedDepth: 12 bytes and a PNG
+
+
+def depth_format(rng: Rng, message: CompressedImage) -> bool:
+    """Other texts than those of image_transport's PNG."""
+    known = ("16UC1;",)  # says what the data are
+    words = [word for word in _WORDS if word not in known]
+    message.format = pick(rng, [*words, "32FC1; compressedDepth rvl", "jpeg", "8UC1; png"])
+    return True
+
+
+def depth_header(rng: Rng, message: CompressedImage) -> bool:
+    """A and B of 32FC1 that are far off; nobody reads the rest, nor any of 16UC1's."""
+    a, b = pick(rng, [*[(x, -1009.0) for x in _ODD], *[(10100.0, x) for x in _ODD]])
+    head = struct.pack("<i2f", int(rng.integers(-(2**31), 2**31)), a, b)
+    message.data = array.array("B", head + message.data.tobytes()[12:])
+    return bool(message.format.startswith("32FC1"))
+
+
+def depth_header_bit(rng: Rng, message: CompressedImage) -> bool:
+    """Of A and B, of those bits that move depth by more than noise."""
+    at, bit = pick(rng, [(6, 0x80), (7, 1), (7, 0x80), (6, 1), (10, 0x80), (11, 1), (11, 0x80)])
+    data = bytearray(message.data.tobytes())
+    data[at] ^= bit
+    message.data = array.array("B", bytes(data))
+    return bool(message.format.startswith("32FC1"))
+
+
+def depth_png_bytes(rng: Rng, message: CompressedImage) -> bool:
+    """A PNG has checksums."""
+    data = np.frombuffer(message.data, np.uint8).copy()
+    where = np.unique(rng.integers(12 + 8, len(data) - 12, int(rng.integers(1, 30))))
+    data[where] ^= rng.integers(1, 256, len(where), dtype=np.uint8)
+    message.data = array.array("B", data.tobytes())
+    return True
+
+
+def depth_png_size(rng: Rng, message: CompressedImage) -> bool:
+    """Its header speaks of another size, with a right checksum."""
+    data = bytearray(message.data.tobytes())
+    data[28:36] = int(pick(rng, [1, 7, 640, 5000, 65_000])).to_bytes(4, "big") * 2
+    data[41:45] = zlib.crc32(data[24:41]).to_bytes(4, "big")
+    message.data = array.array("B", bytes(data))
+    return True
+
+
+def depth_png_kind(rng: Rng, message: CompressedImage) -> bool:
+    """A right PNG of 8 bit, of colour, or without a distance."""
+    width, height = SIZE_WH
+    shapes = [((height, width), np.uint8), ((height, width, 3), np.uint16)]
+    shape, kind = pick(rng, [*shapes, ((height, width), np.uint16)])
+    fill = 0 if len(shape) == 2 and kind is np.uint16 else 90
+    png = cv2.imencode(".png", np.full(shape, fill, kind))[1].tobytes()
+    message.data = array.array("B", message.data.tobytes()[:12] + png)
+    return True
+
+
+_ODD = (np.nan, np.inf, -np.inf, 0.0, -5.0, 1.0, 1e30, 1e-30, 777.7)
+
 # --- CameraInfo
 
 _WILD = (np.nan, np.inf, -np.inf, 1e300, -1e300, 1e12, -1e12)
@@ -360,6 +424,10 @@ BY_STREAM: dict[str, tuple[Callable[[Rng, Any], bool], ...]] = {
     "depth": (*ANY, *IMAGE, byte_order, no_depth, holes),
     "compressed": (
         *ANY, cut, nonsense, beheaded, format_text, compressed_bytes, jpeg_header, compressed_size,
+    ),
+    "compressed_depth": (
+        *ANY, cut, nonsense, beheaded, depth_format, depth_header, depth_header_bit,
+        depth_png_bytes, depth_png_size, depth_png_kind,
     ),
     "info": (
         *ANY, focal_length, principal_point, other_elements, coefficients, number_of_coefficients,

@@ -22,6 +22,7 @@ SHAPES = BASE | {"geometry", "objects"}
 PARTS = SHAPES | {"manifest", "engines"}
 RUN_TIME = PARTS | {
     *("estimators", "refiners", "gate", "instances", "following", "filtering", "pipeline"),
+    "consistency",
 }
 OFFLINE = RUN_TIME | {
     *(
@@ -56,6 +57,7 @@ LAYERS = {
     "engines": BASE,
     "estimators": PARTS,
     "refiners": SHAPES,
+    "consistency": SHAPES | {"manifest"},
     "gate": SHAPES,
     "instances": SHAPES,
     "following": PARTS | {"estimators", "instances"},

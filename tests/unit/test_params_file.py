@@ -2,9 +2,12 @@ from pathlib import Path
 
 import pytest
 
+from heatnet_ros.checks.files import check_parameters
+from heatnet_ros.checks.finding import Level
 from heatnet_ros.config import PipelineConfig
 from heatnet_ros.errors import ConfigError
-from heatnet_ros.params_file import load_params
+from heatnet_ros.params_file import load_known_params, load_params
+from heatnet_ros.ros.node_config import NodeConfig
 
 
 @pytest.fixture
@@ -57,3 +60,18 @@ def test_wrong_files(write, text: str, message: str):
     with pytest.raises(ConfigError, match=message) as caught:
         load_params(write(text))
     assert "pose.yaml" in str(caught.value)
+
+
+def test_the_node_accepts_parameters_of_other_nodes_and_so_do_doctor_and_predict(write):
+    """Under /** others have theirs; a value of the node's own that is wrong is an error still."""
+    path = write(
+        "/**: {ros__parameters: {laser: {rate: 3.0}, gate: {min_scor: 0.4, min_score: 0.6}}}"
+    )
+    node, pipeline, unknown = load_known_params(path)
+    assert pipeline.gate.min_score == 0.6 and node == NodeConfig()
+    assert unknown["gate.min_scor"] == "Did you mean 'gate.min_score'?"
+    assert list(unknown) == ["laser.rate", "gate.min_scor"]
+    parameters, read = check_parameters(str(path))
+    assert read.level is Level.OK and parameters.unknown == unknown
+    with pytest.raises(ConfigError, match="expected bool, got 7"):
+        load_known_params(write("/**: {ros__parameters: {autostart: 7}}"))

@@ -141,6 +141,22 @@ def test_bop_scene_is_scored(scene: Path, world: World, params: Path, tmp_path: 
     assert (out / "overlays" / "000004_000009.png").exists()
 
 
+def test_objects_that_were_not_asked_for_are_not_missed(
+    scene: Path, world: World, params: Path, tmp_path: Path, capsys
+):
+    with params.open("a") as file:
+        file.write("    objects: [wedge]\n    laser: {rate: 3.0}\n")
+    targets = tmp_path / "targets.json"
+    asked = [{"scene_id": 4, "im_id": 7, "obj_id": i, "inst_count": 1} for i in (1, 3)]
+    targets.write_text(json.dumps(asked))
+    for more in ((), ("--targets", targets)):
+        assert predict(world, params, scene, "--out", tmp_path / "out", "--json", *more) == 0
+        captured = capsys.readouterr()
+        assert "'laser.rate' is unknown and ignored" in captured.err
+        score = json.loads(captured.out)["score"]
+        assert list(score["objects"]) == ["wedge"] and score["mean"]["add_01d"] == 1.0
+
+
 def test_bop_split_limit_targets_and_table(
     scene: Path, world: World, params: Path, tmp_path: Path, capsys
 ):

@@ -1,5 +1,7 @@
 """Rates, gaps, delays and offsets from stamps, against closed forms."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,22 @@ def test_half_the_rate_leaves_every_second_image_alone():
     color, depth = timeline(range(0, 1010, 100)), timeline(range(0, 1010, 200))
     offsets = np.abs(measure_offsets(color, depth))
     assert np.count_nonzero(offsets < 0.008) == 6 and np.count_nonzero(offsets > 0.09) == 5
+
+
+def test_offsets_of_many_stamps_take_little_memory():
+    """All pairs of 5000 and 5000 would be 200 MB."""
+    rng = np.random.default_rng(0)
+    color, depth = Timeline(5000), Timeline(5000)
+    for color_ns, depth_ns in 10**18 + np.sort(rng.integers(0, 10**11, (2, 5000))).T:
+        color.add(int(color_ns), 0.0)
+        depth.add(int(depth_ns), 0.0)
+    tracemalloc.start()
+    offsets = measure_offsets(color, depth)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6
+    other = np.array(depth.stamps_ns)
+    stamps = np.array(color.stamps_ns)[np.linspace(0, 4999, 50).astype(int)]
+    wanted = [float(np.abs(other - stamp).min()) / 1e9 for stamp in stamps]
+    assert len(offsets) == 5000
+    np.testing.assert_allclose(np.abs(offsets)[np.linspace(0, 4999, 50).astype(int)], wanted)

@@ -97,10 +97,40 @@ def test_a_png_of_eight_bits_is_refused():
 
 def test_a_header_without_quantisation_is_refused(depth_mm):
     encoded = message(encode_depth_mm(depth_mm), format="32FC1; compressedDepth png")
-    with pytest.raises(DataError, match=r"header of .* holds A 0"):
+    with pytest.raises(DataError, match=r"compressedDepth header holds A 0, B 0"):
         compressed_to_depth_m(encoded, "/depth")
 
 
 def test_depth_without_a_valid_pixel_is_refused():
     with pytest.raises(DataError, match="no valid pixel"):
         compressed_to_depth_m(message(encode_depth_mm(np.zeros((4, 4), np.uint16))), "/depth")
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_a_flipped_bit_of_the_header_is_refused_or_moves_nothing(at):
+    """A few of them gave depth that was wrong by metres."""
+    metres = np.linspace(0.2, 5.0, 64 * 48).reshape(48, 64).astype(np.float32)
+    text, data = encode_depth_m(metres)
+    right = compressed_to_depth_m(CompressedImage(format=text, data=data), "/depth")
+    for bit in range(8):
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << bit
+        try:
+            got = compressed_to_depth_m(CompressedImage(format=text, data=bytes(flipped)), "/depth")
+        except DataError as error:
+            assert "compressedDepth header holds A" in str(error) and at >= 4
+        else:
+            np.testing.assert_allclose(got, right, atol=0.01, err_msg=f"bit {bit}")
+
+
+@pytest.mark.parametrize("max_depth_m", [1.0, 4.1, 7.35, 10.0, 65.535, 100.0])
+@pytest.mark.parametrize("quantization", [1.0, 20.5, 100.0, 150.0])
+def test_headers_of_other_parameters_are_read(max_depth_m, quantization):
+    """As image_transport computes them, in float32."""
+    a = np.float32(quantization) * (np.float32(quantization) + np.float32(1))
+    b = np.float32(1) - a / np.float32(max_depth_m)
+    png = cv2.imencode(".png", np.full((4, 4), 50, np.uint16))[1].tobytes()
+    data = struct.pack("<iff", 0, a, b) + png
+    text = "32FC1; compressedDepth png"
+    depth = compressed_to_depth_m(CompressedImage(format=text, data=data), "/depth")
+    np.testing.assert_allclose(depth, float(a) / (50 - float(b)), rtol=1e-6)
