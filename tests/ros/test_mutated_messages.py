@@ -16,6 +16,7 @@ from fakes import SIZE_HW, K, World
 from geometry_msgs.msg import PoseStamped
 from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
+from sensor_msgs.msg import Image
 
 from heatnet_ros.ros.messages import stamp_to_ns
 
@@ -55,7 +56,8 @@ class Desk:
         colors = mutations.build_colors(frame.rgb)
         # what the fake networks read from its colours: in these it stays what it is
         self.colors = [colors[name] for name in ("rgb8", "bgr8", "rgba8", "bgra8")]
-        self.depths = list(mutations.build_depths(frame.depth_m * 1000).values())
+        depths = mutations.build_depths(frame.depth_m * 1000).values()
+        self.depths = [m for m in depths if isinstance(m, Image)]  # this node takes raw depth
         self.info = mutations.build_info(K, SIZE_HW[::-1])
         self.rng = np.random.default_rng(0)
 

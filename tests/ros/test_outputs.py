@@ -147,8 +147,12 @@ def test_track_is_the_follow_parameter(bench):
         answer = bench.call(SetBool, "track", SetBool.Request(data=data))
         assert answer.success, answer.message
         assert node.get_parameter("follow.enabled").value is data
+        pipeline = node._configured.pipeline
+        bench.stream(
+            lambda wanted=data: pipeline.config.follow.enabled is wanted,
+            "the worker takes the option with its next frame",
+        )
         bench.stream_until_poses()
-        assert node._configured.pipeline.config.follow.enabled is data
 
 
 def overlay_threads():
