@@ -143,11 +143,11 @@ def test_without_std_srvs_activation_resets_and_the_log_says_so(bench, monkeypat
 
 def test_track_is_the_follow_parameter(bench):
     node = bench.start()
+    pipeline = node._configured.pipeline
     for data in (False, True):
         answer = bench.call(SetBool, "track", SetBool.Request(data=data))
         assert answer.success, answer.message
         assert node.get_parameter("follow.enabled").value is data
-        pipeline = node._configured.pipeline
         bench.stream(
             lambda wanted=data: pipeline.config.follow.enabled is wanted,
             "the worker takes the option with its next frame",
