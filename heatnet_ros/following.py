@@ -51,7 +51,7 @@ class Follower:
         self._detector, self._memory, self._library = detector, memory, library
         self._pool = ThreadPoolExecutor(1, "detector", _stand_back)
         self._search: Future[tuple[list[Detection], float]] | None = None
-        self._searched: Frame | None = None
+        self._now: list[Detection] = []  # followed in this frame
         self._followed: list[Detection] = []  # in the frame that is or was searched
         self._looked_ns: int | None = None
         self._looked_s = 0.0  # monotonic
@@ -69,25 +69,28 @@ class Follower:
 
         Raises what the detector raises.
         """
-        followed = self._follow(frame, wanted) if config.enabled else []
+        followed = self._now = self._follow(frame, wanted) if config.enabled else []
         if not followed:
             return self.detect_now(frame, wanted)
         self._collect()
         limit = self._detector.config.max_detections
         pending = [d for d in self._pending if not wanted or d.object_id in wanted]
         new = [d for d in pending if not _is_among(d, followed)]
-        if self._is_due(frame.stamp_ns, config):
-            self._search = self._pool.submit(self._detect, frame, wanted)
-            self._searched, self._followed = frame, followed
-            self._looked_ns, self._looked_s = frame.stamp_ns, time.monotonic()
         return [*followed, *new][:limit]
+
+    def look_beside(self, frame: Frame, config: FollowConfig, wanted: Collection[str] = ()) -> None:
+        """Let the detector look at a frame, if it is due, in its thread; to be called at its end.
+
+        The poses of this frame are done then, and a camera leaves a pause before the next one.
+        """
+        if self._now and self._is_due(frame.stamp_ns, config):
+            self._search = self._pool.submit(self._detect, frame, wanted)
+            self._followed = self._now
+            self._looked_ns, self._looked_s = frame.stamp_ns, time.monotonic()
 
     def detect_now(self, frame: Frame, wanted: Collection[str] = ()) -> list[Detection]:
         """Boxes of the detector in this very frame. Raises what the detector raises."""
-        self._tries = 0
-        if self._search is not None and self._searched is frame:
-            search, self._search = self._search, None  # the thread looks at this frame already
-            return search.result()[0]
+        self._tries, self._now = 0, []
         self._wait()  # a network is not for two threads at once
         self._looked_ns, self._looked_s = frame.stamp_ns, time.monotonic()
         return self._detector.detect(frame, wanted)

@@ -80,6 +80,7 @@ class Pipeline:
             self._follower.note(detections, poses, frame.stamp_ns)
         with _timed(timings, "filter"):
             filtered = self._filter(poses, frame.stamp_ns)
+        self._follower.look_beside(frame, self.config.follow, self.config.objects)
         return PipelineResult(
             tuple(poses), tuple(rejected), tuple(detections), timings, self.engines, filtered
         )
