@@ -46,9 +46,10 @@ _BELIEF = ("mean", "P", "weight")
 
 
 class PoseFilter:
-    """The filter of one instance. ``update`` takes a measured pose, ``pose`` is what it believes.
+    """The filter of one instance: ``update`` takes measured poses.
 
-    T_camera_object: 4x4. covariance: 6x6 of it, without the share of the errors that stays.
+    T_camera_object: 4x4, what it believes. covariance: 6x6 of it, without the share of the errors
+    that stays.
     """
 
     def __init__(self, T: FloatArray, R: FloatArray, stamp_ns: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import random
 import threading
 import time
@@ -54,13 +55,14 @@ class Event:
         self.lasts_s = rng.uniform(0.3, 2.5)
         self.detail = ""
 
-    def begin(self) -> None: ...
+    def begin(self) -> None:
+        """Nothing happens: good data go on."""
 
     def end(self) -> None:
         """The camera is reset, and awaited, by the caller."""
 
 
-class Camera(Event):
+class Camera(Event, abc.ABC):
     """A fault that the camera is told to have."""
 
     def __init__(self, world: World, rng: random.Random) -> None:
@@ -68,8 +70,9 @@ class Camera(Event):
         self._change: dict[str, Any] = self.choose()
         self.detail = ", ".join(f"{k}={v}" for k, v in self._change.items())
 
+    @abc.abstractmethod
     def choose(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Options of the camera and their wrong values."""
 
     def begin(self) -> None:
         self.world.camera.send(**self._change)

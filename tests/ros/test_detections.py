@@ -12,6 +12,7 @@ from std_msgs.msg import Header
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.geometry.se3 import rotation_from_quaternion, transform
 from heatnet_ros.ros.detections import build_detections, import_vision_msgs
+from heatnet_ros.ros.messages import pose_to_matrix
 from heatnet_ros.ros.transforms import TransformPublisher, build_transform, check_tf_installed
 from heatnet_ros.types import PoseEstimate
 
@@ -28,14 +29,6 @@ def estimate(name, instance, T, covariance=COVARIANCE):
     return PoseEstimate(name, T, 0.9, 1.0, 0.5, "test", instance, covariance=covariance)
 
 
-def matrix(message):
-    p, q = message.position, message.orientation
-    T = np.eye(4)
-    T[:3, :3] = rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
-    T[:3, 3] = p.x, p.y, p.z
-    return T
-
-
 def test_a_detection_has_id_class_score_covariance_and_box(msg):
     T = pose(0.1, 0.2, 0.9, (1.0, 0.4, -0.2))
     array = build_detections([estimate("wedge", 3, T)], HEADER, LIBRARY, msg)
@@ -43,14 +36,14 @@ def test_a_detection_has_id_class_score_covariance_and_box(msg):
     assert array.header == found.header == HEADER and found.id == "wedge_3"
     (result,) = found.results
     assert (result.hypothesis.class_id, result.hypothesis.score) == ("wedge", 0.9)
-    np.testing.assert_allclose(matrix(result.pose.pose), T, atol=1e-12)
+    np.testing.assert_allclose(pose_to_matrix(result.pose.pose), T, atol=1e-12)
     np.testing.assert_array_equal(np.reshape(result.pose.covariance, (6, 6)), COVARIANCE)
     # the box's corners are those of the object's bounds
     size, bounds = found.bbox.size, LIBRARY["wedge"].bounds_m
     for sign in (-1, 1):
         corner = sign * np.array([size.x, size.y, size.z]) / 2
         np.testing.assert_allclose(
-            transform(matrix(found.bbox.center), corner),
+            transform(pose_to_matrix(found.bbox.center), corner),
             transform(T, bounds[(sign + 1) // 2]),
             atol=1e-12,
         )

@@ -10,16 +10,7 @@ from bench import FRAME, TRUTH, build_loader, to_stamp
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 
-from heatnet_ros.geometry.se3 import rotation_from_quaternion
-from heatnet_ros.ros.messages import array_to_image
-
-
-def matrix(message):
-    p, q = message.position, message.orientation
-    T = np.eye(4)
-    T[:3, :3] = rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
-    T[:3, 3] = p.x, p.y, p.z
-    return T
+from heatnet_ros.ros.messages import array_to_image, pose_to_matrix
 
 
 def with_stamp(store, stamp_ns):
@@ -35,7 +26,7 @@ def test_poses_come_with_stamp_frame_units_and_instances(bench):
     assert [name for name, _ in poses].count("wedge") == 2
     for name, message in poses:
         assert message.header.frame_id == FRAME
-        errors = [np.abs(matrix(message.pose) - T).max() for n, T in TRUTH if n == name]
+        errors = [np.abs(pose_to_matrix(message.pose) - T).max() for n, T in TRUTH if n == name]
         assert min(errors) < 1e-3
     for _, message in with_stamp(bench.covariances, stamp_ns):
         covariance = np.reshape(message.pose.covariance, (6, 6))

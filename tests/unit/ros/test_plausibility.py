@@ -80,7 +80,12 @@ def camera_info(width=640, height=480, fx=600.0, fy=600.0, cx=320.0, cy=240.0, *
     ],
 )  # fmt: skip
 def test_unusual_cameras_are_taken(good):
-    camera_info_to_intrinsics(camera_info(**good), False, "/info")
+    K, distortion = camera_info_to_intrinsics(camera_info(**good), False, "/info")
+    asked = {"fx": 600.0, "fy": 600.0, "cx": 320.0, "cy": 240.0} | good
+    corner = (320, 240) if "roi" in good else (0, 0)
+    assert (K[0, 0], K[1, 1]) == (asked["fx"], asked["fy"])
+    assert (K[0, 2], K[1, 2]) == (asked["cx"] - corner[0], asked["cy"] - corner[1])
+    assert list(distortion.coefficients) == good.get("d", list(distortion.coefficients))
 
 
 @pytest.mark.parametrize(
