@@ -7,11 +7,10 @@ import time
 from pathlib import Path
 
 from bench import Bench
-from test_pose_node import matrix
 from world_node import write_world
 
 from heatnet_ros.ros.child import Child
-from heatnet_ros.ros.messages import stamp_to_ns
+from heatnet_ros.ros.messages import pose_to_matrix, stamp_to_ns
 
 TESTS = Path(__file__).parents[1]
 PATHS = os.pathsep.join(map(str, (TESTS.parent, TESTS, TESTS / "ros")))
@@ -58,7 +57,7 @@ class Theatre:
 
         def complete():
             found[:] = [
-                (name, matrix(message.pose))
+                (name, pose_to_matrix(message.pose))
                 for name, message in list(self.bench.poses)
                 if stamp_to_ns(message.header.stamp) == stamp_ns
             ]
