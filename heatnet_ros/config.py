@@ -167,7 +167,10 @@ class FollowConfig:
         live=True,
     )
     redetect_s: float = option(
-        0.5, "Seconds from one look of the detector for new objects to the next",
+        2.0,
+        "Seconds from one look of the detector for new objects to the next, while others are "
+        "followed (what was lost is looked for at once). Less finds new ones sooner; each look "
+        "delays the poses of two or three frames on a small CPU",
         low=0.0, high=3600.0, live=True,
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ _STORM = {
     "detector.max_detections": (1, 16, 0, -5),
     "refiner.iterations": (1, 10, 0, "many"),
     "follow.enabled": (True, False, 1, "yes"),
-    "follow.redetect_s": (0.0, 0.5, -0.1),
+    "follow.redetect_s": (0.0, 2.0, -0.1),
     "rectified": (False, 3, "no"),
     "marker_lifetime_s": (0.0, 1.0, 1e9),
     "engine.precision": ("auto", "fp64", 32),
@@ -38,7 +38,7 @@ _DEFAULTS = {
     "detector__max_detections": 16,
     "refiner__iterations": 10,
     "follow__enabled": True,
-    "follow__redetect_s": 0.5,
+    "follow__redetect_s": 2.0,
     "rectified": False,
     "marker_lifetime_s": 1.0,
 }
