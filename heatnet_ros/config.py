@@ -168,9 +168,10 @@ class FollowConfig:
     )
     redetect_s: float = option(
         2.0,
-        "Seconds from one look of the detector for new objects to the next, while others are "
-        "followed (what was lost is looked for at once). Less finds new ones sooner; each look "
-        "delays the poses of two or three frames on a small CPU",
+        "Most seconds from one look of the detector for new objects to the next while others are "
+        "followed: 0.25 s after a new one, then twice the time from look to look up to this (what "
+        "was lost is looked for at once). Less finds new ones sooner; each look delays the poses "
+        "of two or three frames on a small CPU",
         low=0.0, high=3600.0, live=True,
     )  # fmt: skip
 

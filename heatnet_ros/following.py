@@ -42,6 +42,9 @@ NICE, NICEST = 5, 19
 TRIES = 5
 # how long what was lost is looked for without a pause: it often comes back where it was
 SEARCH_NS = 5_000_000_000
+# Where one new object is others may be: the next look comes so soon after it, then each after twice
+# the time, up to follow.redetect_s. Looks at a scene that stays as it is only delay poses.
+SOON_S = 0.25
 
 
 class Follower:
@@ -55,6 +58,7 @@ class Follower:
         self._followed: list[Detection] = []  # in the frame that is or was searched
         self._looked_ns: int | None = None
         self._looked_s = 0.0  # monotonic
+        self._pause_s = SOON_S  # from the last look to the next
         self._rest_until_s, self._lost = 0.0, False
         self._pending: list[Detection] = []
         self._tries = 0
@@ -87,6 +91,7 @@ class Follower:
             self._search = self._pool.submit(self._detect, frame, wanted)
             self._followed = self._now
             self._looked_ns, self._looked_s = frame.stamp_ns, time.monotonic()
+            self._pause_s = max(SOON_S, min(2 * self._pause_s, config.redetect_s))
 
     def detect_now(self, frame: Frame, wanted: Collection[str] = ()) -> list[Detection]:
         """Boxes of the detector in this very frame. Raises what the detector raises."""
@@ -101,12 +106,15 @@ class Follower:
         """Which of the boxes gave a pose; to be called when the memory knows the poses.
 
         Where a followed one did not, and for 5 s after an instance was lost, the detector looks
-        again at once. Its own boxes without a pose are tried on the next few frames: what is no
-        object must not cost a crop on every frame for ever.
+        again at once; soon where a new one was found. Its own boxes without a pose are tried on
+        the next few frames: what is no object must not cost a crop on every frame for ever.
         """
         given = {id(pose.detection) for pose in poses}
         without = [d for d in detections if id(d) not in given]
+        before = self._seen
         self._note_missing(poses, stamp_ns)
+        if self._seen - before:
+            self._pause_s = SOON_S
         self._lost = bool(self._missing) or any(d.followed for d in without)
         self._tries += 1
         new = [d for d in without if not d.followed]
@@ -134,6 +142,7 @@ class Follower:
         """Forget what is being searched; the memory is reset by its owner."""
         self._wait()
         self._looked_ns, self._rest_until_s, self._lost = None, 0.0, False
+        self._pause_s = SOON_S
         self._pending, self._missing, self._seen, self._tries = [], {}, set(), 0
 
     def forget_others(self, objects: Collection[str]) -> None:
@@ -183,7 +192,7 @@ class Follower:
         since_s = np.inf if self._looked_ns is None else (stamp_ns - self._looked_ns) / 1e9
         if since_s == 0.0:  # a camera whose stamps stand still
             since_s = time.monotonic() - self._looked_s
-        return self._lost or since_s < 0 or since_s >= config.redetect_s
+        return self._lost or since_s < 0 or since_s >= min(self._pause_s, config.redetect_s)
 
     def _wait(self) -> None:
         search, self._search = self._search, None
