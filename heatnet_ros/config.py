@@ -191,14 +191,15 @@ class FilterConfig:
         20.0, "The same for turns", low=0.01, high=1000.0, live=True
     )
     noise_share: float = option(
-        0.18,
+        0.22,
         "Part of a pose's covariance that is new in each frame; the rest stays as long as the view "
         "does, and no filter takes it away",
         low=0.01, high=1.0, live=True,
     )  # fmt: skip
     covariance_scale: float = option(
-        0.83,
-        "Measured over reported squared error of the poses (see docs/stability.md)",
+        1.0,
+        "Factor of the poses' covariance where your camera has other errors than the one that the "
+        "model's own factors were measured with (see docs/stability.md)",
         low=0.01, high=100.0, live=True,
     )  # fmt: skip
     gate_probability: float = option(

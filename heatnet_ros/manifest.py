@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ class Manifest:
     stride: crop pixels per heatmap pixel (0 for a detector). inputs, outputs: role -> tensor name.
     training: command, commit, samples seen and so on, for people. accuracy: as measured at export.
     bf16: whether the network bears that arithmetic; manifests that say nothing were checked for it.
+    covariance_scale: object -> factor of its poses' covariance (see ``uncertainty``), empty where
+    none was measured.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Manifest:
     training: dict[str, Any]
     accuracy: dict[str, Any]
     bf16: bool = True
+    covariance_scale: dict[str, float] = field(default_factory=dict)
 
     @property
     def onnx_path(self) -> Path:
@@ -56,6 +59,7 @@ _FIELDS = {
     "estimator": str, "onnx_file": str, "onnx_sha256": str, "objects": list, "objects_hash": str,
     "input_hw": list, "stride": int, "keypoints": int, "crop_margin": float, "inputs": dict,
     "outputs": dict, "training": dict, "accuracy": dict, "bf16": bool,
+    "covariance_scale": dict,
 }  # fmt: skip
 
 
@@ -75,18 +79,32 @@ def load_manifest(folder: Path) -> Manifest:
     except ConfigError as error:
         raise ModelError(f"{error} Restore the file or export the model again.") from error
     content.setdefault("bf16", Manifest.bf16)
+    content.setdefault("covariance_scale", {})
     for key, kind in _FIELDS.items():
         if not isinstance(content.get(key), kind):
             raise ModelError(
                 f"Manifest {path}: '{key}' must be {kind.__name__}, got {content.get(key)!r}. "
                 "Export the model again."
             )
+    _check_covariance_scale(content, path)
     content = {key: content[key] for key in _FIELDS}
     content["objects"] = tuple(content["objects"])
     content["input_hw"] = tuple(content["input_hw"])
     manifest = Manifest(name=folder.name, folder=folder, **content)
     _check_sha256(manifest)
     return manifest
+
+
+def _check_covariance_scale(content: dict[str, Any], path: Path) -> None:
+    for name, factor in content["covariance_scale"].items():
+        known = name in content["objects"]
+        is_number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+        if not known or not is_number or not 1e-3 <= factor <= 1e3:
+            raise ModelError(
+                f"Manifest {path}: covariance_scale must give objects of the model a number from "
+                f"0.001 to 1000, got {name!r}: {factor!r}. Remove the line, or measure it again "
+                "with tests/bench/measure_stability.py --calibrate --write."
+            )
 
 
 def _check_sha256(manifest: Manifest) -> None:

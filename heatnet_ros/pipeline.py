@@ -26,6 +26,7 @@ from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.refiners import build_refiner
 from heatnet_ros.resources import find_resource
 from heatnet_ros.types import Detection, Frame, PipelineResult, PoseEstimate, Rejection
+from heatnet_ros.uncertainty import calibrate_covariance
 
 # memory grows with the largest number of objects ever seen: up to the last one it is taken at once
 WARM_UP_OBJECTS = 8
@@ -97,7 +98,8 @@ class Pipeline:
             poses = self._refine(frame, poses)
         with _timed(timings, "gate"):
             poses, faults = self._gate(frame, poses)
-        return poses, rejected + faults
+        scales = self._estimator.manifest.covariance_scale
+        return [calibrate_covariance(p, scales) for p in poses], rejected + faults
 
     def _filter(self, poses: list[PoseEstimate], stamp_ns: int) -> tuple[PoseEstimate, ...]:
         if not self.config.filter.enabled:

@@ -199,6 +199,7 @@ def main(args: list[str] | None = None) -> int:
         "monitor",
         "scores published poses against the synthetic camera's truth",
         args,
+        MonitorConfig,
         signal_handler_options=SignalHandlerOptions.NO,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -41,6 +41,7 @@ from heatnet_ros.ros.frames import ImageSet, Topics
 from heatnet_ros.ros.intake import Intake
 from heatnet_ros.ros.mailbox import Mailbox
 from heatnet_ros.ros.memory import give_back, limit_arenas
+from heatnet_ros.ros.node_config import NodeConfig
 from heatnet_ros.ros.params import NodeParameters
 from heatnet_ros.ros.problems import Problems, Source
 from heatnet_ros.ros.publishers import ResultPublishers
@@ -50,6 +51,7 @@ from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.statistics import Statistics
 from heatnet_ros.ros.transforms import check_tf_installed
 from heatnet_ros.ros.worker import Settings, Worker
+from heatnet_ros.types import Frame, PipelineResult
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 _QOS_OVERRIDES = QoSOverridingOptions(
@@ -94,7 +96,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         self._load = pipeline_loader
         self._configured: _Configured | None = None
         self._active: _Active | None = None
-        self._statistics = Statistics()
+        self._statistics, self._announced = Statistics(), set[str]()
         self._problems = Problems(self.get_logger().error, self.get_logger().info)
         self._options = NodeParameters(self)
         poor = [f.text for f in check_environment(backends=False) if f.level is not Level.OK]
@@ -139,10 +141,12 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
             self._report()
             return FAILURE
         pipeline, topics = self._configured.pipeline, self._configured.topics
+        objects_file = self._configured.settings.pipeline.objects_file
         engines = ", ".join(f"{role}: {text}" for role, text in pipeline.engines.items())
         self.get_logger().info(
-            f"Configured in {time.monotonic() - started_s:.1f} s. {engines}. Objects: "
-            f"{', '.join(pipeline.library.objects)}. Depth: {topics.depth or 'not used'}."
+            f"Configured in {time.monotonic() - started_s:.1f} s. {engines}. Objects of "
+            f"{objects_file}: {', '.join(pipeline.library.objects)}. "
+            f"Colour: {topics.color}. Depth: {topics.depth or 'not used'}."
         )
         return super().on_configure(state)
 
@@ -176,7 +180,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         """Start the worker and subscribe."""
         assert self._configured is not None  # the state machine sees to it
         super().on_activate(state)  # publishers first: the first frame's poses must get out
-        self._statistics = Statistics()
+        self._statistics, self._announced = Statistics(), set()
         try:
             self._active = self._start(self._configured)
             self._subscribe(self._active, self._configured)
@@ -195,7 +199,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
             mailbox,
             configured.topics,
             configured.settings,
-            configured.publishers.publish,
+            self._publish,
             lambda: int(self.get_clock().now().nanoseconds),
             self._problems,
             self._statistics,
@@ -210,6 +214,16 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         )
         worker.start()
         return _Active(mailbox, worker, intake, [])
+
+    def _publish(self, result: PipelineResult, frame: Frame, config: NodeConfig) -> None:
+        """In the worker's thread, which has ended before what is configured is taken down."""
+        assert self._configured is not None
+        self._configured.publishers.publish(result, frame, config)
+        for pose in result.poses:
+            if pose.object_id not in self._announced:
+                self._announced.add(pose.object_id)
+                away_m = pose.T_camera_object[2, 3]
+                self.get_logger().info(f"First pose of {pose.object_id}, {away_m:.2f} m away.")
 
     def _subscribe(self, active: _Active, configured: _Configured) -> None:
         intake, topics = active.intake, configured.topics

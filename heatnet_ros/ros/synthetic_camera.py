@@ -190,7 +190,8 @@ def _build_camera_info() -> CameraInfo:
 def main(args: list[str] | None = None) -> int:
     """Entry point of ``ros2 run heatnet_ros synthetic_camera``."""
     use_large_frames_profile()
-    start_ros("synthetic_camera", "a rendered RealSense with the true poses beside it", args)
+    purpose = "a rendered RealSense with the true poses beside it"
+    start_ros("synthetic_camera", purpose, args, CameraConfig)
     try:
         SyntheticCamera().run()
     except HeatnetError as error:

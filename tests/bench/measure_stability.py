@@ -1,14 +1,14 @@
 """How steady the poses are, and whether their covariance tells the truth: raw and filtered.
 
     python tests/bench/measure_stability.py --seed 7 --out out/stability
-    python tests/bench/measure_stability.py --seed 101 102 103 --calibrate
+    python tests/bench/measure_stability.py --seed 101 102 103 --calibrate --write
 
 Three films per seed (see stability_film.py) with the shipped networks; what the pipeline said is
 kept in --out, so that another run only filters and counts. Printed per film: jitter (standard
 deviation of an object's pose while nothing moves, after half a second), lag behind the truth in
-frames, error, and NEES, the squared error normalised by the covariance. --calibrate measures the
-two numbers of ``filter.*`` that describe an estimator's errors; give it other seeds than the ones
-you report.
+frames, error, and NEES, the squared error normalised by the covariance. --calibrate measures what
+describes an estimator's errors, ``covariance_scale`` of each object (--write enters it into the
+manifest) and ``filter.noise_share``; give it other seeds than the ones you report.
 
 A pose more than half a diameter off is no pose of that object but of something else: such runs are
 counted and left out, no covariance speaks of them. The turn about a continuous axis of symmetry is
@@ -27,12 +27,14 @@ from pathlib import Path
 
 import numpy as np
 import stability_film as film
+import yaml
 
-from heatnet_ros.config import FilterConfig
-from heatnet_ros.files import make_folder, write_json
+from heatnet_ros.config import FilterConfig, load_yaml
+from heatnet_ros.files import make_folder, write_json, write_whole
 from heatnet_ros.filtering import FilterBank, chi_square_bound
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.symmetry import nearest_equivalent
+from heatnet_ros.manifest import load_manifest
 from heatnet_ros.objects import ObjectLibrary, ObjectModel, load_objects
 from heatnet_ros.params_file import load_params
 from heatnet_ros.pipeline import load_pipeline
@@ -160,31 +162,49 @@ def nees_interval(runs: int) -> tuple[float, float]:
     return chi_square_bound(0.025, freedom) / runs, chi_square_bound(0.975, freedom) / runs
 
 
-def calibrate(runs: list[tuple[str, Run]]) -> tuple[float, float]:
-    """noise_share and covariance_scale: see FilterConfig.
+def calibrate(runs: list[tuple[str, Run]]) -> tuple[float, dict[str, float]]:
+    """filter.noise_share, and for each object by how much its covariance is too small.
 
-    The scale over all films; the share where the camera stands still, so that all that changes
+    The factors over all films; the share where the camera stands still, so that all that changes
     from frame to frame is noise (half the mean squared difference of neighbours).
     """
-    scale = float(np.mean([np.mean(run.whitened**2) for _, run in runs]))
-    still = [np.mean(np.diff(run.whitened[SETTLE:], axis=0) ** 2) / 2
+    squares: dict[str, list[float]] = defaultdict(list)
+    for _, run in runs:
+        squares[run.name].append(float(np.mean(run.whitened**2)))
+    factors = {name: float(np.mean(values)) for name, values in sorted(squares.items())}
+    still = [np.mean(np.diff(run.whitened[SETTLE:], axis=0) ** 2) / 2 / factors[run.name]
              for motion, run in runs if motion == "static"]  # fmt: skip
-    return float(np.mean(still)) / scale, scale
+    return float(np.mean(still)), factors
 
 
-def record_films(args: argparse.Namespace) -> dict[str, list[film.Seen]]:
+def tell_calibration(runs: list[tuple[str, Run]], model: Path, write: bool) -> None:
+    """Print what was measured; with ``write`` enter the objects' factors into the manifest."""
+    share, factors = calibrate(runs)
+    scales = load_manifest(model).covariance_scale
+    new = {n: round(scales.get(n, 1.0) * factor, 3) for n, factor in factors.items()}
+    print(f"filter.noise_share: {share:.3f}   covariance_scale: {new}")
+    if write:
+        path = model / "manifest.yaml"
+        header = path.read_text().splitlines()[0]
+        content = load_yaml(path, "Manifest") | {"covariance_scale": scales | new}
+        write_whole(path, f"{header}\n{yaml.safe_dump(content, sort_keys=False)}")
+        print(f"entered into {path}")
+
+
+def record_films(args: argparse.Namespace, model: Path) -> dict[str, list[film.Seen]]:
     """Films of all seeds by motion; what is in --out already is read."""
     make_folder(args.out)
-    pipeline = None
+    pipeline, scales = None, load_manifest(model).covariance_scale
     films: dict[str, list[film.Seen]] = {motion: [] for motion in film.MOTIONS}
     for motion, seed in itertools.product(film.MOTIONS, args.seed):
         path = args.out / f"{motion}_{seed}_{args.tables}x{args.frames}.npz"
         if not path.exists():
             if pipeline is None:
                 pipeline = load_pipeline(load_params(args.params))
+                film.forget_calibration(pipeline)
                 pipeline.warm_up()
             film.save(path, film.record(pipeline, motion, seed, args.tables, args.frames))
-        films[motion] += film.load(path)
+        films[motion] += film.load(path, scales)
     if pipeline is not None:
         pipeline.close()
     return films
@@ -220,11 +240,13 @@ def main() -> int:
     parser.add_argument("--tables", type=int, default=12, help="tables per film (12)")
     parser.add_argument("--frames", type=int, default=60, help="frames per table, 30 Hz (60)")
     parser.add_argument("--out", type=Path, default=Path("out/stability"))
-    parser.add_argument("--calibrate", action="store_true", help="measure filter.* constants")
+    parser.add_argument("--calibrate", action="store_true", help="measure the model's errors")
+    parser.add_argument("--write", action="store_true", help="enter them into its manifest")
     args = parser.parse_args()
     config = load_params(args.params)
     library = load_objects(find_resource(config.objects_file, "Object library"))
-    films, reports, every = record_films(args), [], []
+    model_folder = find_resource(config.estimator.model, "Estimator model")
+    films, reports, every = record_films(args, model_folder), [], []
     totals: dict[str, list[Run]] = {"raw": [], "filtered": []}
     for motion, seen in films.items():
         raw, filtered, false = [], [], 0
@@ -250,8 +272,7 @@ def main() -> int:
         print(f"all     {kind:<9} {len(runs):3d} runs  NEES {nees:.2f} ({verdict} {low:.2f}.."
               f"{high:.2f}: one error per run, as errors of one run go together)")  # fmt: skip
     if args.calibrate:
-        share, scale = calibrate(every)
-        print(f"filter.noise_share: {share:.3f}   filter.covariance_scale: {scale:.2f}")
+        tell_calibration(every, model_folder, args.write)
     write_json(args.out / "report.json", {"films": reports})
     return 0
 

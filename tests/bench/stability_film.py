@@ -7,6 +7,8 @@ flies round the table, as in the demo.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +66,12 @@ def camera_path(motion: str, frames: int, rate_hz: float = RATE_HZ) -> object:
     return camera
 
 
+def forget_calibration(pipeline: Pipeline) -> None:
+    """Poses without the model's ``covariance_scale``: ``load`` applies the one of its day."""
+    estimator = pipeline._estimator
+    estimator.manifest = dataclasses.replace(estimator.manifest, covariance_scale={})
+
+
 def record(
     pipeline: Pipeline, motion: str, seed: int, tables: int, frames: int, objects: int = 3
 ) -> list[Seen]:
@@ -109,13 +117,13 @@ def save(path: Path, seen: list[Seen]) -> None:
         np.savez(file, **arrays)
 
 
-def load(path: Path) -> list[Seen]:
-    """Read what ``save`` wrote."""
+def load(path: Path, scales: Mapping[str, float]) -> list[Seen]:
+    """Read what ``save`` wrote. scales: the model's ``covariance_scale``."""
     with np.load(path, allow_pickle=False) as file:
         stored = {key: file[key] for key in file.files}
     seen = []
     for i, (seed, table, frame, instance) in enumerate(stored["number"].tolist()):
-        C = stored["covariance"][i]
+        C = stored["covariance"][i] * scales.get(str(stored["object"][i]), 1.0)
         pose = PoseEstimate(
             str(stored["object"][i]), stored["T"][i], float(stored["score"][i]), 1.0, 0.0, "film",
             instance=instance, covariance=C if np.isfinite(C).all() else None,

@@ -22,6 +22,7 @@ SHAPES = BASE | {"geometry", "objects"}
 PARTS = SHAPES | {"manifest", "engines"}
 RUN_TIME = PARTS | {
     *("estimators", "refiners", "gate", "instances", "following", "filtering", "pipeline"),
+    "uncertainty",
     "consistency",
 }
 OFFLINE = RUN_TIME | {
@@ -62,6 +63,7 @@ LAYERS = {
     "instances": SHAPES,
     "following": PARTS | {"estimators", "instances"},
     "filtering": SHAPES | {"instances"},
+    "uncertainty": {"types"},
     "pipeline": RUN_TIME,
     "metrics": SHAPES,
     "label_layout": {"types"},
