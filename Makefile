@@ -1,3 +1,4 @@
+# make help   says this
 # make demo   poses out of a real ROS 2 node in a few minutes, on a machine with nothing but Python
 # make test   all tests that need no torch;  make test-train  those of the training
 # make check  what CI runs;  make clean  removes what these commands made
@@ -25,8 +26,11 @@ RUN_STAMP   := $(VENV)/.installed-run-$(FLAVOUR)
 DEV_STAMP   := $(VENV)/.installed-dev-$(FLAVOUR)
 TRAIN_STAMP := $(TRAIN)/.installed-train
 
-.PHONY: demo picture test test-train lint check clean
+.PHONY: help demo picture test test-train lint check clean
 .DELETE_ON_ERROR:
+
+help:
+	@sed -n "s/^# \(make .*\)/\1/p" Makefile
 
 demo: $(RUN_STAMP)
 	@$(VENV)/bin/python -m heatnet_ros demo
@@ -77,7 +81,7 @@ ifdef ROS_DISTRO
 else
 	@touch $(VENV)/constraints.txt
 endif
-	$(call quietly,Installing heatnet_ros[$(RUN_EXTRAS)] in $(VENV) (about 300 MB),$(VENV)/install.log,\
+	$(call quietly,Installing heatnet_ros[$(RUN_EXTRAS)] in $(VENV) (300 MB to download, 700 MB on disk),$(VENV)/install.log,\
 	$(VENV)/bin/python -m pip install --progress-bar off --constraint $(VENV)/constraints.txt --editable '.[$(RUN_EXTRAS)]')
 	@touch $@
 

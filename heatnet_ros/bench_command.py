@@ -47,12 +47,11 @@ on every frame, one crop at a time. Both need the training extra (torch, ultraly
 
 examples:
   python -m heatnet_ros bench --params config/pose_demo.yaml --objects 1,3
-  python -m heatnet_ros bench --params config/pose_lm_rgbd.yaml --objects 13 --boxes detector \\
-      --rate 0
-  python -m heatnet_ros bench --roofline --params config/pose_lm_rgbd.yaml
+  python -m heatnet_ros bench --objects 5 --boxes detector --rate 0
+  python -m heatnet_ros bench --roofline
   python -m heatnet_ros bench --ros --seconds 300 --objects 1
-  python -m heatnet_ros bench --params config/pose_lm_rgbd.yaml --networks full --baseline \\
-      --objects 1 --json bench.json"""
+  python -m heatnet_ros bench --networks full --baseline --objects 1 --json bench.json
+LINEMOD's 13 objects (--params config/pose_lm_rgbd.yaml) need their CAD models: models/README.md."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -181,6 +181,8 @@ def format_table(evaluation: Evaluation) -> str:
         if score.rejected:
             reasons = ", ".join(f"{reason} {count}" for reason, count in score.rejected.items())
             lines.append(f"{name} rejected: {reasons}")
+    if any(score.symmetric for score in evaluation.scores.values()):
+        lines.append("* symmetric: measured by ADD-S")
     return "\n".join([*lines, *describe_limits(evaluation)])
 
 

@@ -153,8 +153,8 @@ def _describe_lacks(pipeline: Pipeline, with_depth: int) -> list[str]:
     if pipeline.needs_depth and not with_depth:
         notes.append(
             "the network takes depth and no image has any, so there will be no pose. Give --depth "
-            "FILE (aligned to the colour image; in a folder depth/ beside rgb/), or parameters of "
-            "a network that needs none, such as config/pose_lm_rgb.yaml"
+            "FILE (aligned to the colour image; in a folder depth/ beside rgb/), or train a "
+            "network without depth for these objects (onboard --rgb)"
         )
     models = pipeline.library.objects.values()
     lacking = [m for m in models if m.mesh_path is None or not m.mesh_path.exists()]

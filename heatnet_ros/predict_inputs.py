@@ -225,7 +225,9 @@ def list_file_inputs(
     elif path.is_file():
         colors, depths = [path], {path.stem: depth} if depth is not None else {}
     else:
-        raise DataError(f"Input {path} does not exist. Give an image, a folder or a BOP scene.")
+        raise DataError(
+            f"Input {path} does not exist. Give an image, a folder, a BOP scene, a bag or `sample`."
+        )
     if not colors:
         raise DataError(_describe_empty(path))
     names = [color.stem for color in colors]

@@ -27,8 +27,8 @@ All other keys have defaults (config/train/*.yaml are examples; an unknown key i
 names the nearest known one). config/train/published/ has the settings of HeatNet's paper.
 
 examples:
-  python -m heatnet_ros train --config config/train/parts_yolo.yaml --out runs/parts_yolo
-  python -m heatnet_ros train --config config/train/parts_heatnet.yaml --out runs/parts --minutes 60
+  python -m heatnet_ros train --config config/train/demo_yolo.yaml --out runs/demo_yolo
+  python -m heatnet_ros train --config parts.yaml --out runs/parts --minutes 60
   torchrun --nproc_per_node 4 -m heatnet_ros train --config parts.yaml --out runs/parts
 
 Stopped or killed at any moment, the same command continues from its last checkpoint (one a minute)

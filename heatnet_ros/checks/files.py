@@ -119,7 +119,8 @@ def check_library(library: ObjectLibrary) -> Iterator[Finding]:
         yield warning(
             "objects",
             f"no mesh of {', '.join(missing)} where {library.path} names it",
-            "Poses come all the same, RViz shows boxes; restore the files to see the shapes.",
+            "Poses come all the same, RViz shows boxes; put them there to see the shapes "
+            "(LINEMOD's are not shipped: models/README.md).",
         )
 
 

@@ -20,8 +20,8 @@ MAX_UNPAIRED = 0.1
 # an object without a pose for so long has left the view
 RECENT_S = 3.0
 _REMEDIES = {
-    Reason.TOO_FEW_INLIERS: "Come nearer, light the object better, show more of it; is it the "
-    "object that the model was trained for? gate.min_inliers is the limit.",
+    Reason.TOO_FEW_INLIERS: "Is it there at all? A detector's mistake is rightly rejected. Else "
+    "come nearer, light it better, show more of it; gate.min_inliers is the limit.",
     Reason.REPROJECTION_HIGH: "Check the calibration (camera_info beside this very image, "
     "rectified as the image is) and that mesh and real object have the same shape and size.",
     Reason.DEPTH_DISAGREES: "Check that depth is aligned to colour and in the right unit, that "

@@ -28,7 +28,10 @@ def open_dataset(folder: Path, split: str) -> list[BopScene]:
     Raises DataError naming what was expected and what was found.
     """
     if not folder.is_dir():
-        raise DataError(f"Data set {folder} does not exist. Give the folder above the splits.")
+        raise DataError(
+            f"Data set {folder} does not exist. Give the folder above the splits "
+            "(`download lmo --out data` fetches one)."
+        )
     linemod_folders = list_object_folders(folder)
     if linemod_folders:
         return [_open_linemod(path, split) for path in linemod_folders]
