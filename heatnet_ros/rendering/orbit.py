@@ -152,8 +152,8 @@ def _load_meshes(library: ObjectLibrary) -> dict[str, Mesh]:
         if mesh is None:
             raise ConfigError(
                 f"Object '{name}' of {library.path} cannot be drawn: its mesh "
-                f"{model.mesh_path} is missing (LINEMOD's are not shipped: models/README.md). Put it "
-                "there or take another object library, such as the demo's."
+                f"{model.mesh_path} is missing (LINEMOD's are not shipped: models/README.md). Put "
+                "it there or take another object library, such as the demo's."
             )
         meshes[name] = mesh
     return meshes
