@@ -27,6 +27,8 @@ from heatnet_ros.ros.problems import Problems, Source
 
 # depth's CameraInfo is looked at again after so long, at once while it is wrong
 _AGAIN_S = 30.0
+# what was wrong and is not told for so long is not known to be so
+_SILENT_S = 5.0
 
 
 class Watch:
@@ -47,7 +49,7 @@ class Watch:
         self._intake, self._problems, self._subscriptions = intake, problems, subscriptions
         self._graph: list[Finding] = []
         self._depth_info: CameraInfo | None = None
-        self._depth_info_s = float("-inf")
+        self._depth_info_s = 0.0  # monotonic, when it came
         self._listening: Subscription | None = None
 
     def close(self) -> None:
@@ -90,22 +92,27 @@ class Watch:
         called = judge_rectified(info, self._topics, rectified)
         if called is not None:
             yield called
-        if self._topics.depth_info is None:
-            return
-        fits = True
+        aligned = None if self._topics.depth_info is None else self._judge_depth_camera(info)
+        if aligned is not None:
+            yield aligned
+
+    def _judge_depth_camera(self, info: CameraInfo) -> Finding | None:
+        """Compare what was heard of depth's CameraInfo; listen to it, or be done for a while."""
+        age_s, finding = time.monotonic() - self._depth_info_s, None
         if self._depth_info is not None:
             finding = judge_depth_camera(info, self._depth_info, self._topics)
-            fits = finding.level is Level.OK
-            yield finding
-        self._listen_to_depth(fits)
-
-    def _listen_to_depth(self, fits: bool) -> None:
-        """Subscribe to depth's CameraInfo, or be done with it for a while."""
-        listening = self._listening is not None
-        fresh = fits and time.monotonic() - self._depth_info_s < _AGAIN_S
-        if listening and fresh:
+            # colour's has changed since, or nobody tells depth's any more: nothing is known
+            old = self._listening is None or age_s > _SILENT_S
+            if finding.level is not Level.OK and old:
+                finding = self._depth_info = None
+        if finding is None or finding.level is not Level.OK or age_s > _AGAIN_S:
+            self._listen()
+        else:
             self.close()
-        elif not listening and not fresh:
+        return finding
+
+    def _listen(self) -> None:
+        if self._listening is None:
             # best effort matches every publisher
             qos = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
             self._listening = self._node.create_subscription(
