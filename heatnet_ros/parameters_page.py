@@ -40,6 +40,7 @@ _TITLES = {
     "estimator": "estimator: the poses",
     "refiner": "refiner",
     "gate": "gate: what is published",
+    "filter": "filter: poses without jitter",
 }
 
 

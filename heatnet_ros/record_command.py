@@ -9,20 +9,20 @@ import cv2
 import numpy as np
 
 from heatnet_ros.bags.writer import BagWriter
-from heatnet_ros.bench.recording import SIZE_WH, K
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.progress import Progress
+from heatnet_ros.rendering.demo_camera import SIZE_WH, K
 from heatnet_ros.resources import find_resource
+from heatnet_ros.ros.cameras import SYNTHETIC
 from heatnet_ros.ros.compressed_depth import encode_depth_mm
 from heatnet_ros.types import ImageU8
 
-# those of ros/synthetic_camera.py, which needs ROS
-COLOR_TOPIC = "/camera/camera/color/image_raw/compressed"
-INFO_TOPIC = "/camera/camera/color/camera_info"
-DEPTH_TOPIC = "/camera/camera/aligned_depth_to_color/image_raw/compressedDepth"
+_TOPICS, _FRAME_ID = SYNTHETIC.topics(), SYNTHETIC.frame_id
+COLOR_TOPIC = f"{_TOPICS['color/image_raw']}/compressed"
+INFO_TOPIC = _TOPICS["color/camera_info"]
+DEPTH_TOPIC = f"{_TOPICS['depth/image_raw']}/compressedDepth"
 TRUTH_TOPIC = "/synthetic_camera/truth"
-FRAME_ID = "camera_color_optical_frame"
 # any would do; a fixed one makes the same file every time
 _START_NS = 1_700_000_000_000_000_000
 # the messages of one frame arrive one after the other
@@ -105,23 +105,23 @@ def _film(bag: BagWriter, library: ObjectLibrary, args: argparse.Namespace) -> N
             stamp_ns = _START_NS + round(i * 1e9 / args.rate)
             depth_mm = np.rint(frame.depth_m * 1000).astype(np.uint16)
             messages = [
-                (INFO_TOPIC, bag.make_camera_info(stamp_ns, FRAME_ID, K, SIZE_WH)),
+                (INFO_TOPIC, bag.make_camera_info(stamp_ns, _FRAME_ID, K, SIZE_WH)),
                 (
                     DEPTH_TOPIC,
-                    bag.make_compressed(stamp_ns, FRAME_ID, *encode_depth_mm(depth_mm)),
+                    bag.make_compressed(stamp_ns, _FRAME_ID, *encode_depth_mm(depth_mm)),
                 ),
                 (
                     COLOR_TOPIC,
                     bag.make_compressed(
                         stamp_ns,
-                        FRAME_ID,
+                        _FRAME_ID,
                         "rgb8; jpeg compressed bgr8",
                         _write_jpeg(frame.rgb, args.jpeg),
                     ),
                 ),
             ]
             messages += [
-                (f"{TRUTH_TOPIC}/{name}", bag.make_pose(stamp_ns, FRAME_ID, T))
+                (f"{TRUTH_TOPIC}/{name}", bag.make_pose(stamp_ns, _FRAME_ID, T))
                 for name, T in frame.poses_true.items()
             ]
             for place, (topic, message) in enumerate(messages):

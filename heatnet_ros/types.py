@@ -18,6 +18,12 @@ FloatArray = NDArray[np.float64]
 ImageU8 = NDArray[np.uint8]
 DepthF32 = NDArray[np.float32]
 
+# what every Frame's depth must be, and how the drivers do it
+ALIGN_DEPTH = (
+    "Publish depth aligned to colour (RealSense: align_depth.enable:=true, Orbbec: "
+    "depth_registration:=true) and remap depth/image_raw to it."
+)
+
 DISTORTION_MODELS = {
     "none": (0,),
     "plumb_bob": (4, 5),
@@ -94,8 +100,8 @@ class Frame:
             if self.depth_m.shape != self.rgb.shape[:2]:
                 raise DataError(
                     f"Depth is {self.depth_m.shape[1]}x{self.depth_m.shape[0]}, colour is "
-                    f"{self.rgb.shape[1]}x{self.rgb.shape[0]}; expected the same size. Publish "
-                    "depth aligned to colour (RealSense: align_depth.enable:=true)."
+                    f"{self.rgb.shape[1]}x{self.rgb.shape[0]}; expected the same size. "
+                    f"{ALIGN_DEPTH}"
                 )
             if self.depth_m.dtype != np.float32:
                 raise DataError(f"Depth must be float32 metres, got {self.depth_m.dtype}.")

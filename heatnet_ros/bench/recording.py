@@ -19,12 +19,10 @@ from heatnet_ros.following import enclose
 from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.predict_inputs import list_bop_inputs
 from heatnet_ros.progress import Progress
+from heatnet_ros.rendering.demo_camera import SIZE_WH, K
 from heatnet_ros.types import Detection, FloatArray, Frame
 
 RATE_HZ = 30.0
-SIZE_WH = (640, 480)
-# a D435's colour camera at 640x480
-K = np.array([[615.3, 0.0, 321.2], [0.0, 615.6, 238.4], [0.0, 0.0, 1.0]])
 DEPTH_STEP_M = 1e-4
 # more objects take more table, which is seen from farther away
 NEAR_OBJECTS = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heatnet_ros.checks.finding import Finding, error
+from heatnet_ros.types import ALIGN_DEPTH
 
 # more than this share lost on the way is no accident
 MAX_LOST = 0.1
@@ -58,8 +59,7 @@ def describe_no_depth(topic: str, color: str, publishers: int, limit_s: float) -
         topic,
         f"no depth image for {limit_s:g} s, {publishers} publisher(s); expected depth aligned to "
         f"{color}",
-        "Switch it on (RealSense: align_depth.enable:=true), remap the topic, or use a model "
-        "without depth and use_depth: false. No pose until then.",
+        f"{ALIGN_DEPTH} Or use a model without depth and use_depth: false. No pose until then.",
     )
 
 

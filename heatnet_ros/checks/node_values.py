@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from heatnet_ros.checks.depth import check_valid_share
-from heatnet_ros.checks.finding import Finding, ok, warning
+from heatnet_ros.checks.depth import DepthMeasure, check_depth
+from heatnet_ros.checks.finding import Finding, Level, ok, warning
+from heatnet_ros.checks.streams import check_clock
 from heatnet_ros.types import Reason
 
 # older than that is no use to a robot that moves
@@ -35,26 +36,45 @@ _REMEDIES = {
 
 
 def check_values(values: Mapping[str, str]) -> list[Finding]:
-    """Warnings about a node that works; ``build_diagnostics`` says the same as WARN."""
-    topic = values.get("topic.depth", "depth")
-    found = []
-    share = _number(values, "depth_valid")
-    sparse = None if share is None else check_valid_share(topic, share)
-    if sparse is not None:
-        found.append(sparse)
+    """What is wrong with the input by what a working node measured; the node says the same."""
+    color, depth = values.get("topic.color", "color"), values.get("topic.depth", "depth")
+    share, median_m = _number(values, "depth_valid"), _number(values, "depth_median_m")
+    seen = None
+    if share is not None and median_m is not None:
+        seen = check_depth(depth, DepthMeasure(values.get("depth_encoding", "?"), share, median_m))
+    delay_ms, drift = _number(values, "stamp_delay_ms"), _number(values, "stamp_drift_ms_per_s")
+    clock = check_clock(
+        color,
+        None if delay_ms is None else delay_ms / 1e3,
+        None if drift is None else drift / 1e3,
+    )
+    found = [seen, clock, _check_pairs(values, depth), _check_drops(values, color)]
+    return [finding for finding in found if finding is not None and finding.level is not Level.OK]
+
+
+def _check_pairs(values: Mapping[str, str], depth: str) -> Finding | None:
     unpaired = _number(values, "unpaired_rate")
-    if unpaired is not None and unpaired > MAX_UNPAIRED:
-        offset_ms = values.get("sync_offset_ms", "?")
-        found.append(
-            warning(
-                topic,
-                f"{unpaired:.0%} of the colour images have no depth image of their time, the "
-                f"nearest is {offset_ms} ms away (median)",
-                "Synchronise the camera's streams (RealSense: enable_sync:=true) or raise "
-                "sync_slop_s; is depth slower than colour, or lost on its way?",
-            )
-        )
-    return found
+    if unpaired is None or unpaired <= MAX_UNPAIRED:
+        return None
+    return warning(
+        depth,
+        f"{unpaired:.0%} of the colour images have no depth image of their time, the nearest is "
+        f"{values.get('sync_offset_ms', '?')} ms away (median)",
+        "Synchronise the camera's streams (RealSense: enable_sync:=true) or raise sync_slop_s; is "
+        "depth slower than colour, or lost on its way?",
+    )
+
+
+def _check_drops(values: Mapping[str, str], color: str) -> Finding | None:
+    drops = _number(values, "drop_rate")
+    if drops is None or drops <= MAX_DROPS:
+        return None
+    return warning(
+        color,
+        f"{drops:.0%} of the images are missing between the stamps that the node received",
+        "The camera leaves frames out (exposure, USB, load), or they get lost on the way: "
+        "python -m heatnet_ros doctor tells which.",
+    )
 
 
 def check_node(node: str, values: Mapping[str, str]) -> list[Finding]:
@@ -78,19 +98,7 @@ def check_node(node: str, values: Mapping[str, str]) -> list[Finding]:
     ]
     if stages:
         found += [ok(f"{node} stages", f"{', '.join(stages)} ms"), _judge_latency(node, values)]
-    drops = _number(values, "drop_rate")
-    if drops is not None and drops > MAX_DROPS:
-        found.append(_describe_drops(values, drops))
     return found + check_values(values) + _judge_poses(node, values)
-
-
-def _describe_drops(values: Mapping[str, str], drops: float) -> Finding:
-    return warning(
-        values.get("topic.color", "colour"),
-        f"{drops:.0%} of the images are missing between the stamps that the node received",
-        "See the topic's own findings: the camera leaves frames out (exposure, USB, load), or they "
-        "get lost on the way.",
-    )
 
 
 def _judge_latency(node: str, values: Mapping[str, str]) -> Finding:

@@ -119,27 +119,35 @@ def check_stamps(stream: Stream) -> Iterator[Finding]:
             "Let one publisher only use this topic (ros2 topic info -v), and publish images in the "
             "order they were taken.",
         )
-    delay_s, drift = times.delay_s, times.drift
+    clock = check_clock(topic, times.delay_s, times.drift)
+    if clock is not None:
+        yield clock
+
+
+def check_clock(topic: str, delay_s: float | None, drift: float | None) -> Finding | None:
+    """Whether stamps agree with this machine's clock; None while nothing is known of it.
+
+    delay_s, drift: as ``Timeline`` measures them.
+    """
     if delay_s is None:
-        return
+        return None
     if abs(delay_s) > MAX_DELAY_S:
         side = "behind" if delay_s > 0 else "ahead of"
-        yield warning(
+        return warning(
             topic,
             f"stamps are {abs(delay_s):.3f} s {side} this machine's clock",
             "Synchronise the clocks of camera and node (chrony); for recorded or simulated data "
             "set use_sim_time. Latencies are wrong until then.",
         )
-    elif drift is not None and abs(drift) > MAX_DRIFT:
-        yield warning(
+    if drift is not None and abs(drift) > MAX_DRIFT:
+        return warning(
             topic,
             f"stamps drift against the clock by {1e3 * drift:+.1f} ms a second",
             "The camera's clock runs wrong, or images pile up in its driver: let it stamp with the "
             "computer's clock (RealSense: global_time_enabled:=true) and lower its load.",
         )
-    else:
-        told = "" if drift is None else f", drift {1e3 * drift:+.2f} ms/s"
-        yield ok(topic, f"stamps rise, {1e3 * delay_s:.1f} ms from stamp to arrival{told}")
+    told = "" if drift is None else f", drift {1e3 * drift:+.2f} ms/s"
+    return ok(topic, f"stamps rise, {1e3 * delay_s:.1f} ms from stamp to arrival{told}")
 
 
 def check_pairs(color: Stream, depth: Stream, slop_s: float) -> Iterator[Finding]:

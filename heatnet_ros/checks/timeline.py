@@ -14,9 +14,13 @@ from heatnet_ros.types import FloatArray
 
 
 class Timeline:
-    """The latest ``kept`` messages of one topic, in the order of their arrival."""
+    """The latest ``kept`` messages of one topic, in the order of their arrival.
 
-    def __init__(self, kept: int = 100) -> None:
+    drift_span_s: no drift is told of less time than that.
+    """
+
+    def __init__(self, kept: int = 100, drift_span_s: float = 2.0) -> None:
+        self._drift_span_s = drift_span_s
         self._stamps_ns: deque[int] = deque(maxlen=kept)
         self._delays_s: deque[float] = deque(maxlen=kept)
         self._seen_s: deque[float] = deque(maxlen=kept)
@@ -87,10 +91,14 @@ class Timeline:
     def drift(self) -> float | None:
         """How much the delay grows, seconds a second (0.001: a clock 0.1 % too slow).
 
-        None of less than two seconds: what is late now and then would count as drift.
+        None of less than ``drift_span_s``: what is late now and then would count as drift.
         """
         seen, delays = np.array(self._seen_s), np.array(self._delays_s)
-        if len(seen) < 10 or seen[-1] - seen[0] < 2.0 or not np.isfinite(delays).all():
+        if (
+            len(seen) < 10
+            or seen[-1] - seen[0] < self._drift_span_s
+            or not np.isfinite(delays).all()
+        ):
             return None
         # a late message is no drift: the least delay of each tenth of the time counts
         parts = np.array_split(np.arange(len(seen)), 10)

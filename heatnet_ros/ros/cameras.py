@@ -70,3 +70,4 @@ CAMERAS = {
     # synthetic_camera is a RealSense to everybody who listens
     "synthetic": _REALSENSE,
 }
+SYNTHETIC = CAMERAS["synthetic"]

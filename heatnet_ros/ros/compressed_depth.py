@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from heatnet_ros.errors import DataError
 from heatnet_ros.ros.encoded_images import read_size
 from heatnet_ros.ros.messages import check_depth
-from heatnet_ros.types import DepthF32
+from heatnet_ros.types import ALIGN_DEPTH, DepthF32
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage
@@ -131,8 +131,7 @@ def _read_stored(
     if size is not None and size_wh is not None and size != size_wh:
         raise DataError(
             f"{topic}: depth is {size[0]}x{size[1]}, the colour image is {size_wh[0]}x{size_wh[1]};"
-            " expected the same size. Publish depth aligned to colour (RealSense: "
-            "align_depth.enable:=true)."
+            f" expected the same size. {ALIGN_DEPTH}"
         )
     stored = None
     if size is not None:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import rclpy
 from sensor_msgs.msg import Image
 
 from heatnet_ros.checks import streams
-from heatnet_ros.checks.depth import check_depth
+from heatnet_ros.checks.depth import check_depth, measure_depth
 from heatnet_ros.checks.files import ParameterSet
 from heatnet_ros.checks.finding import Finding, Level, error, from_error, ok, warning
 from heatnet_ros.checks.node_values import check_node
 from heatnet_ros.errors import DataError, HeatnetError
 from heatnet_ros.manifest import load_manifest
 from heatnet_ros.resources import find_resource
+from heatnet_ros.ros.camera_checks import judge_calibration, judge_depth_camera, judge_rectified
 from heatnet_ros.ros.cameras import CAMERAS
-from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
-from heatnet_ros.ros.messages import camera_info_to_intrinsics, image_size_of, image_to_depth_m
+from heatnet_ros.ros.frames import ImageSet, Topics, build_frame, encoding_of
+from heatnet_ros.ros.messages import image_to_depth_m
 from heatnet_ros.ros.probe import Listener, Probe, header_stamp_ns
 
 # the node reports once a second; discovery takes less
 _FIND_NODE_S, _LIMIT_S, _DISCOVER_LIMIT_S = 2.2, 6.0, 2.0
-# depth's intrinsics may differ from colour's by rounding
-_SAME_K_PX = 0.5
 
 
 @dataclass(frozen=True)
@@ -162,23 +162,26 @@ def _examine_images(
             yield finding
     depth_info = listeners["depth_info"].newest() if "depth_info" in listeners else None
     if info is not None and depth_info is not None and topics.depth is not None:
-        yield _compare_cameras(info, depth_info, topics)
+        yield judge_depth_camera(info, depth_info, topics)
 
 
 def _judge_images(
-    info: object, color: object, depth: object, topics: Topics, rectified: bool
+    info: Any, color: Any, depth: Any, topics: Topics, rectified: bool
 ) -> Iterator[Finding]:
     if info is not None:
-        yield _describe_calibration(info, topics, rectified)
-        yield from _check_rectified(info, topics, rectified)
+        try:
+            yield judge_calibration(info, topics, rectified)
+        except DataError as fault:
+            yield from_error(fault)
+        called = judge_rectified(info, topics, rectified)
+        if called is not None:
+            yield called
     if info is None or color is None:
         return
     try:
         frame = build_frame(ImageSet(color, None, info, 0.0), topics, rectified)
         height, width = frame.size_hw
-        yield ok(
-            topics.color, f"{width}x{height} {_encoding_of(color)} in frame '{frame.frame_id}'"
-        )
+        yield ok(topics.color, f"{width}x{height} {encoding_of(color)} in frame '{frame.frame_id}'")
         if depth is not None:
             frame = build_frame(ImageSet(color, depth, info, 0.0), topics, rectified)
     except DataError as fault:
@@ -187,77 +190,14 @@ def _judge_images(
         if frame.depth_m is not None:
             text = f"aligned to colour: {width}x{height}, frame '{frame.frame_id}'"
             yield ok(str(topics.depth), text)
-            yield from check_depth(str(topics.depth), _encoding_of(depth), frame.depth_m)
+            yield check_depth(str(topics.depth), measure_depth(encoding_of(depth), frame.depth_m))
         return
     if isinstance(depth, Image):  # what else is wrong with it
         try:
             depth_m = image_to_depth_m(depth, str(topics.depth))
-            yield from check_depth(str(topics.depth), depth.encoding, depth_m)
+            yield check_depth(str(topics.depth), measure_depth(depth.encoding, depth_m))
         except DataError as fault:
             yield from_error(fault)
-
-
-def _encoding_of(image: object) -> str:
-    """Encoding of an Image, format of a CompressedImage."""
-    return str(getattr(image, "encoding", "") or getattr(image, "format", ""))
-
-
-def _describe_calibration(info: object, topics: Topics, rectified: bool) -> Finding:
-    try:
-        K, distortion = camera_info_to_intrinsics(info, rectified, topics.camera_info)
-    except DataError as fault:
-        return from_error(fault)
-    lens = "no distortion" if distortion.is_zero else f"distortion {distortion.model}"
-    width, height = image_size_of(info)
-    text = f"calibrated, fx {K[0, 0]:.1f} fy {K[1, 1]:.1f} cx {K[0, 2]:.1f} cy {K[1, 2]:.1f} px"
-    if not (0 < K[0, 2] < width and 0 < K[1, 2] < height):
-        return error(
-            topics.camera_info,
-            f"the principal point {K[0, 2]:.0f}, {K[1, 2]:.0f} is outside the {width}x{height} "
-            "image",
-            "It is the calibration of another size, binning or ROI: publish that of this image.",
-        )
-    return ok(topics.camera_info, f"{text} of {width}x{height}, {lens}")
-
-
-def _check_rectified(info: object, topics: Topics, rectified: bool) -> Iterator[Finding]:
-    """Whether the parameter ``rectified`` fits what the image is called."""
-    model = getattr(info, "distortion_model", "")
-    called = "rect" in topics.color
-    if rectified == called or not any(getattr(info, "d", ())):
-        return
-    if rectified:
-        yield warning(
-            topics.color,
-            f"rectified is true, so the distortion {model} of CameraInfo is not used, but the "
-            "topic is not called rectified",
-            "Set rectified: false for a raw image, or remap to the rectified one (image_rect).",
-        )
-    else:
-        yield warning(
-            topics.color,
-            f"is called rectified, but rectified is false: the distortion {model} of CameraInfo is "
-            "taken off a second time",
-            "Set rectified: true, or remap to the raw image and its camera_info.",
-        )
-
-
-def _compare_cameras(info: object, depth_info: object, topics: Topics) -> Finding:
-    """Colour's and depth's CameraInfo agree where depth is aligned."""
-    topic = str(topics.depth)
-    sizes = [image_size_of(message) for message in (info, depth_info)]
-    K, K_depth = (message.k for message in (info, depth_info))  # type: ignore[attr-defined]
-    apart_px = max(abs(a - b) for a, b in zip(K, K_depth, strict=True))
-    if sizes[0] == sizes[1] and apart_px <= _SAME_K_PX:
-        return ok(topic, f"its CameraInfo is that of {topics.color}, to {apart_px:.2g} px")
-    return error(
-        topic,
-        f"its CameraInfo (fx {K_depth[0]:.1f}, cx {K_depth[2]:.1f}, {sizes[1][0]}x{sizes[1][1]}) "
-        f"is not that of {topics.color} (fx {K[0]:.1f}, cx {K[2]:.1f}, "
-        f"{sizes[0][0]}x{sizes[0][1]}): depth is not aligned to colour",
-        "Publish depth aligned to colour (RealSense: align_depth.enable:=true, Orbbec: "
-        "depth_registration:=true) and remap depth/image_raw to it.",
-    )
 
 
 def _examine_nodes(probe: Probe, wanted: str) -> Iterator[Finding]:
@@ -278,7 +218,9 @@ def _examine_nodes(probe: Probe, wanted: str) -> Iterator[Finding]:
             for part, message in probe.problems[name].items()
             if message
         )
-        yield from check_node(name, probe.nodes[name])
+        said = " ".join(probe.problems[name].values())
+        found = check_node(name, probe.nodes[name])
+        yield from (finding for finding in found if finding.text not in said)
 
 
 def _describe_absence(probe: Probe, name: str) -> Finding:

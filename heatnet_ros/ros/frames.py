@@ -15,15 +15,10 @@ from heatnet_ros.ros.messages import (
     image_to_rgb,
     stamp_to_ns,
 )
-from heatnet_ros.types import DepthF32, Frame
+from heatnet_ros.types import ALIGN_DEPTH, DepthF32, Frame
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-
-_ALIGN = (
-    "Publish depth aligned to colour (RealSense: align_depth.enable:=true, Orbbec: "
-    "depth_registration:=true) and remap depth/image_raw to it."
-)
 
 
 @dataclass(frozen=True)
@@ -33,6 +28,14 @@ class Topics:
     color: str
     camera_info: str
     depth: str | None
+
+    @property
+    def depth_info(self) -> str | None:
+        """CameraInfo of the depth camera, beside its images; None where no depth is used."""
+        if self.depth is None:
+            return None
+        folder = self.depth.removesuffix("/compressedDepth").rpartition("/")[0]
+        return f"{folder}/camera_info"
 
     @property
     def by_stream(self) -> dict[str, str]:
@@ -86,6 +89,11 @@ def is_compressed(message: Image | CompressedImage) -> bool:
     return hasattr(message, "format")
 
 
+def encoding_of(message: Image | CompressedImage) -> str:
+    """Encoding of an Image, format of a CompressedImage."""
+    return str(getattr(message, "encoding", "") or getattr(message, "format", ""))
+
+
 def _convert_depth(
     depth: Image | CompressedImage, topics: Topics, size: tuple[int, int]
 ) -> DepthF32:
@@ -98,7 +106,7 @@ def _convert_depth(
     if depth_size != size:
         raise DataError(
             f"{topic}: depth is {_text(depth_size)}, {topics.color} is {_text(size)}; expected the "
-            f"same size. {_ALIGN}"
+            f"same size. {ALIGN_DEPTH}"
         )
     return image_to_depth_m(depth, topic) if depth_m is None else depth_m
 
@@ -106,7 +114,7 @@ def _convert_depth(
 def _check_frame_id(color: str, other: str, color_topic: str, topic: str) -> None:
     if color == other:
         return
-    remedy = "Remap camera_info to the colour camera's." if "info" in topic else _ALIGN
+    remedy = "Remap camera_info to the colour camera's." if "info" in topic else ALIGN_DEPTH
     raise DataError(
         f"{topic}: frame_id is '{other:.40}', {color_topic} has '{color:.40}'; expected the same. "
         f"{remedy}"

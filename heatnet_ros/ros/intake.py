@@ -27,12 +27,16 @@ _CLOCK_RESET_NS = 500_000_000
 _OLDER_IN_A_ROW = 5
 # colour images after which the camera's period is known
 _PERIODS = 20
+# of each stream's stamps one in so long is held against the clock, and drift is told of so long
+_CLOCK_STEP_S, _CLOCK_KEPT, _DRIFT_SPAN_S = 0.05, 600, 10.0
 
 
 class Intake:
     """Takes messages in, in the executor's thread; every callback only stores.
 
     ``count_publishers``: topic -> number of publishers, to tell silence from a wrong topic name.
+    ``now_ns``: the clock that stamps images. ``explained``: topics of which somebody else says why
+    nothing comes.
     """
 
     def __init__(
@@ -43,18 +47,23 @@ class Intake:
         problems: Problems,
         statistics: Statistics,
         count_publishers: Callable[[str], int],
+        now_ns: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config = config
         self._topics, self._mailbox = topics, mailbox
         self._problems, self._statistics = problems, statistics
-        self._count_publishers, self._clock = count_publishers, clock
-        self._info: CameraInfo | None = None
+        self._count_publishers, self._now_ns, self._clock = count_publishers, now_ns, clock
+        self.explained: set[str] = set()
+        self.camera_info: CameraInfo | None = None
         self._newest_ns: dict[str, int] = {}
         self._older = Counter[str]()  # in a row, by stream
         self._seen_s = dict.fromkeys(("color", "depth", "info", "set"), clock())
         self._unpaired_ns: deque[int] = deque()  # colour images that await their partner
         self._color_times, self._depth_times = Timeline(), Timeline()
+        # thinned, so that it covers half a minute: a second tells nothing of a clock
+        self._clock_times = Timeline(_CLOCK_KEPT, _DRIFT_SPAN_S)
+        self._clock_s = -_CLOCK_STEP_S
         self._backwards: str | None = None  # since the last check
         self._repeated = Counter[str]()  # stamps that came again, by topic, since the last check
         self._arrived, self._lost = Counter[str](), Counter[str]()  # since the last check
@@ -73,7 +82,7 @@ class Intake:
 
     def on_camera_info(self, message: CameraInfo) -> None:
         """Keep the latest calibration."""
-        self._info = message
+        self.camera_info = message
         self._seen_s["info"] = self._clock()
 
     def on_color(self, message: Image | CompressedImage) -> None:
@@ -84,8 +93,17 @@ class Intake:
         if self._is_in_order("color", self._topics.color, message):
             stamp_ns = self._newest_ns["color"]
             self._color_times.add(stamp_ns, self._seen_s["color"])
+            self._compare_clocks(stamp_ns, self._seen_s["color"])
             self._unpaired_ns.append(stamp_ns)
             self._color.signalMessage(message)
+
+    def _compare_clocks(self, stamp_ns: int, seen_s: float) -> None:
+        if seen_s - self._clock_s < _CLOCK_STEP_S or not stamp_ns:  # zero is no stamp
+            return
+        now_ns = self._now_ns()
+        if now_ns:  # a simulation's clock is 0 until it is heard of
+            self._clock_s = seen_s
+            self._clock_times.add(stamp_ns, seen_s, now_ns)
 
     def on_depth(self, message: Image | CompressedImage) -> None:
         """A depth image arrived."""
@@ -133,6 +151,7 @@ class Intake:
             self._newest_ns.clear()
             self._color_times.clear()
             self._depth_times.clear()
+            self._clock_times.clear()
             self._older.clear()
             self._start_pairing()
             self._statistics.count("clock_resets")
@@ -158,10 +177,10 @@ class Intake:
         now = self._clock()
         self._seen_s["set"] = now
         self._forget_unpaired(stamp_to_ns(color.header.stamp))
-        if self._info is None:
+        if self.camera_info is None:
             self._statistics.count("no_camera_info")
         else:
-            self._mailbox.put(ImageSet(color, depth, self._info, now))
+            self._mailbox.put(ImageSet(color, depth, self.camera_info, now))
 
     def _forget_unpaired(self, paired_ns: int) -> None:
         """Colour images older than one that was paired find no partner any more."""
@@ -184,13 +203,15 @@ class Intake:
             if self._seen_s[stream] > since_s:
                 del self._incompatible[stream]  # another publisher, or it was mended
         self._set(Source.QOS, bool(self._incompatible), self._qos_message)
-        color_missing = silent_s["color"] > limit
+        color_missing = silent_s["color"] > limit and topics.color not in self.explained
         self._set(Source.COLOR, color_missing, lambda: self._silence(topics.color, limit))
-        info_missing = self._info is None and silent_s["info"] > limit and not color_missing
+        info_missing = self.camera_info is None and silent_s["info"] > limit
+        info_missing &= not color_missing and topics.camera_info not in self.explained
         self._set(Source.CAMERA_INFO, info_missing, lambda: self._no_info(limit))
         if topics.depth is None:
             return
         depth_missing = silent_s["depth"] > self.config.depth_timeout_s
+        depth_missing &= topics.depth not in self.explained
         self._set(Source.DEPTH, depth_missing, self._no_depth)
         both_come = silent_s["color"] < 1.0 and silent_s["depth"] < 1.0
         period_s = self._color_period_s()
@@ -241,11 +262,14 @@ class Intake:
 
         sync_offset_ms: median from colour to the nearest depth stamp. drop_rate: part of the
         colour images that is missing between the stamps, unpaired_rate: that has no depth image
-        within the slop.
+        within the slop. stamp_delay_ms, stamp_drift_ms_per_s: of colour, against the clock.
         """
         out = {"drop_rate": f"{self._color_times.drop_share:.3f}"}
         period_s = self._color_times.period_s
         out["camera_hz"] = "none" if period_s is None else f"{1 / period_s:.2f}"
+        delay_s, drift = self._clock_times.delay_s, self._clock_times.drift
+        out["stamp_delay_ms"] = "none" if delay_s is None else f"{1e3 * delay_s:.1f}"
+        out["stamp_drift_ms_per_s"] = "none" if drift is None else f"{1e3 * drift:.2f}"
         offsets = measure_offsets(self._color_times, self._depth_times)
         if self._topics.depth is not None:
             known = offsets.size > 0

@@ -28,6 +28,7 @@ from heatnet_ros.ros.plausibility import (
 from heatnet_ros.types import DepthF32, Distortion, FloatArray, ImageU8
 
 if TYPE_CHECKING:
+    from builtin_interfaces.msg import Time
     from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 _COLOR_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
@@ -51,6 +52,14 @@ _CV_BRIDGE_FAULTS = (
 def stamp_to_ns(stamp: Any) -> int:
     """builtin_interfaces/Time -> nanoseconds."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def ns_to_stamp(stamp_ns: int) -> Time:
+    """Nanoseconds -> builtin_interfaces/Time."""
+    from builtin_interfaces.msg import Time
+
+    seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
+    return Time(sec=seconds, nanosec=nanoseconds)
 
 
 def pose_to_matrix(pose: Any) -> FloatArray:

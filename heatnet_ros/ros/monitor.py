@@ -42,7 +42,7 @@ from heatnet_ros.ros.messages import (
 from heatnet_ros.ros.publishers import topic_names
 from heatnet_ros.ros.scoreboard import Scoreboard
 from heatnet_ros.ros.start import start_ros
-from heatnet_ros.ros.synthetic_camera import COLOR_TOPIC, INFO_TOPIC
+from heatnet_ros.ros.synthetic_camera import TOPICS
 from heatnet_ros.ros.tool_nodes import declare_options
 from heatnet_ros.types import FloatArray, PoseEstimate
 
@@ -106,8 +106,8 @@ class Monitor(Node):  # type: ignore[misc]
         self._watching = True
         qos = QoSProfile(depth=2, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         # raw: an image is only decoded when it is drawn on
-        self.create_subscription(Image, COLOR_TOPIC, self._on_image, qos, raw=True)
-        self.create_subscription(CameraInfo, INFO_TOPIC, self._on_info, qos)
+        self.create_subscription(Image, TOPICS.color, self._on_image, qos, raw=True)
+        self.create_subscription(CameraInfo, TOPICS.camera_info, self._on_info, qos)
 
     def _on_image(self, data: bytes) -> None:
         self._images.append(data)
@@ -155,11 +155,11 @@ class Monitor(Node):  # type: ignore[misc]
             self.get_logger().warning("No image was received: the overlay is not drawn.")
             return
         image, found = best
-        K, distortion = camera_info_to_intrinsics(self._info, False, INFO_TOPIC)
+        K, distortion = camera_info_to_intrinsics(self._info, False, TOPICS.camera_info)
         poses = [
             PoseEstimate(name, T, 1.0, 1.0, 0.0, self.config.pose_node) for name, T in found.items()
         ]
-        rgb = image_to_rgb(image, COLOR_TOPIC)
+        rgb = image_to_rgb(image, TOPICS.color)
         # a PoseStamped says nothing of how sure it is
         rgb = draw_poses(rgb, K, distortion, poses, self._library, with_score=False)
         _, png = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))

@@ -50,6 +50,7 @@ from heatnet_ros.ros.services import create_services
 from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.statistics import Statistics
 from heatnet_ros.ros.transforms import check_tf_installed
+from heatnet_ros.ros.watch import Watch
 from heatnet_ros.ros.worker import Settings, Worker
 from heatnet_ros.types import Frame, PipelineResult
 
@@ -82,6 +83,7 @@ class _Active:
     worker: Worker
     intake: Intake
     subscriptions: list[Subscription]
+    watch: Watch
 
 
 class PoseNode(LifecycleNode):  # type: ignore[misc]
@@ -200,7 +202,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
             configured.topics,
             configured.settings,
             self._publish,
-            lambda: int(self.get_clock().now().nanoseconds),
+            self._now_ns,
             self._problems,
             self._statistics,
         )
@@ -211,9 +213,15 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
             self._problems,
             self._statistics,
             self.count_publishers,
+            self._now_ns,
         )
+        subscriptions: list[Subscription] = []
+        watch = Watch(self, configured.topics, intake, self._problems, subscriptions)
         worker.start()
-        return _Active(mailbox, worker, intake, [])
+        return _Active(mailbox, worker, intake, subscriptions, watch)
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
 
     def _publish(self, result: PipelineResult, frame: Frame, config: NodeConfig) -> None:
         """In the worker's thread, which has ended before what is configured is taken down."""
@@ -287,6 +295,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
             return
         for subscription in active.subscriptions:
             self.destroy_subscription(subscription)
+        active.watch.close()
         active.worker.stop()
         self._problems.forget()
         if self._configured is not None and self.context.ok():
@@ -341,6 +350,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         """Publish diagnostics; once a second, and when configuring fails."""
         active, configured = self._active, self._configured
         if active is not None:
+            active.watch.look()
             active.intake.check()
         state = "active" if active else "inactive" if configured else "unconfigured"
         values = self._statistics.values()
@@ -349,8 +359,12 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
             config = configured.settings.node
             values["sync_slop_s"] = f"{config.sync_slop_s:g}"
             values["rectified"] = str(config.rectified).lower()
-        if active is not None:
+        topics = configured.topics.by_stream if configured else {}
+        warnings: list[str] = []
+        if active is not None and configured is not None:
             values |= active.intake.values()
+            told = values | {f"topic.{stream}": topic for stream, topic in topics.items()}
+            warnings = active.watch.judge(told, configured.settings.node.rectified)
         self._diagnostics.publish(
             build_diagnostics(
                 self.get_fully_qualified_name().lstrip("/"),
@@ -359,7 +373,8 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
                 self._problems,
                 values,
                 configured.pipeline.engines if configured else {},
-                configured.topics.by_stream if configured else {},
+                topics,
+                warnings,
             )
         )
 

@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable
 
-from builtin_interfaces.msg import Time
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -15,7 +14,7 @@ from std_msgs.msg import Header
 from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.overlay import draw_poses
 from heatnet_ros.ros.mailbox import Mailbox
-from heatnet_ros.ros.messages import array_to_image
+from heatnet_ros.ros.messages import array_to_image, ns_to_stamp
 from heatnet_ros.types import Frame, PipelineResult
 
 # after a picture the thread rests so long, in pictures: drawing and poses share Python's lock
@@ -70,9 +69,6 @@ class OverlayDrawer:
             rejections=result.rejected,
         )  # fmt: skip
         message = array_to_image(rgb, "rgb8")
-        seconds, nanoseconds = divmod(frame.stamp_ns, 1_000_000_000)
-        message.header = Header(
-            stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame.frame_id
-        )
+        message.header = Header(stamp=ns_to_stamp(frame.stamp_ns), frame_id=frame.frame_id)
         if self._node.context.ok():
             self._publisher.publish(message)

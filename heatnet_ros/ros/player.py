@@ -10,14 +10,13 @@ from collections import deque
 from pathlib import Path
 
 import rclpy
-from builtin_interfaces.msg import Time
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 
 from heatnet_ros.bags.choice import Wanted
-from heatnet_ros.ros.messages import stamp_to_ns
+from heatnet_ros.ros.messages import ns_to_stamp, stamp_to_ns
 from heatnet_ros.ros.recordings import INFO, Item, Recording, open_recording
 from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.status_line import StatusLine
@@ -163,7 +162,7 @@ class Player(Node):  # type: ignore[misc]
         if self._args.stamps == "now":
             header = item.message.header
             moved_ns = restamp.move(stamp_to_ns(header.stamp), time.time_ns())
-            header.stamp = Time(sec=moved_ns // 10**9, nanosec=moved_ns % 10**9)
+            header.stamp = ns_to_stamp(moved_ns)
         self._tick(now_s)
         self._outputs[item.topic].publish(item.message)
 
@@ -185,7 +184,7 @@ class Player(Node):  # type: ignore[misc]
         self._clock_s = now_s
         recorded = self._args.stamps == "recorded"
         now_ns = self._pace.recorded_ns(now_s) if recorded else time.time_ns()
-        self._clock_output.publish(Clock(clock=Time(sec=now_ns // 10**9, nanosec=now_ns % 10**9)))
+        self._clock_output.publish(Clock(clock=ns_to_stamp(now_ns)))
 
 
 def play(path: Path, args: argparse.Namespace) -> None:

@@ -29,14 +29,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from heatnet_ros.checks.streams import Stream
 from heatnet_ros.ros.frames import Topics
+from heatnet_ros.ros.graph import TYPE_NAMES, full_name, list_publishers
 from heatnet_ros.ros.messages import stamp_to_ns
 
 _KEPT = 8  # messages of a stream, to find some of one moment
-_TYPE_NAMES = {
-    Image: "sensor_msgs/msg/Image",
-    CompressedImage: "sensor_msgs/msg/CompressedImage",
-    CameraInfo: "sensor_msgs/msg/CameraInfo",
-}
 
 
 class Listener:
@@ -44,7 +40,7 @@ class Listener:
 
     def __init__(self, node: Node, topic: str, kind: Any, needed: bool) -> None:
         self.needed = needed
-        self.stream = Stream(topic, _TYPE_NAMES[kind])
+        self.stream = Stream(topic, TYPE_NAMES[kind])
         self._node, self._kind = node, kind
         self._newest: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
         # best effort and volatile match every publisher: what the node asks for is compared apart
@@ -146,8 +142,7 @@ class Probe(Node):  # type: ignore[misc]
         }
         if topics.depth is not None:
             wanted["depth"] = (topics.depth, _type_of(topics.depth))
-            raw = topics.depth.removesuffix("/compressedDepth")
-            wanted["depth_info"] = (f"{raw.rpartition('/')[0]}/camera_info", CameraInfo)
+            wanted["depth_info"] = (str(topics.depth_info), CameraInfo)
         for role, (topic, kind) in wanted.items():
             self.listeners[role] = Listener(self, topic, kind, role != "depth_info")
 
@@ -161,10 +156,10 @@ class Probe(Node):  # type: ignore[misc]
         for listener in self.listeners.values():
             stream = listener.stream
             infos = self.get_publishers_info_by_topic(stream.topic)
-            stream.publishers = [(_full_name(info), info.topic_type) for info in infos]
+            stream.publishers = list_publishers(self, stream.topic)
             wanted = self._asked_qos(node, stream.topic, overrides)
             stream.misfits = [
-                (_full_name(info), policy)
+                (full_name(info), policy)
                 for info in infos
                 if (policy := find_misfit(info.qos_profile, wanted))
             ]
@@ -176,12 +171,12 @@ class Probe(Node):  # type: ignore[misc]
 
     def _is_of_camera(self, topic: str) -> bool:
         """Whether anybody but pose nodes publishes it: their overlay is no camera."""
-        publishers = {_full_name(info) for info in self.get_publishers_info_by_topic(topic)}
+        publishers = {full_name(info) for info in self.get_publishers_info_by_topic(topic)}
         return bool(publishers - set(self.nodes))
 
     def _asked_qos(self, node: str | None, topic: str, overrides: Mapping[str, Any]) -> QoSProfile:
         for info in self.get_subscriptions_info_by_topic(topic):
-            if _full_name(info) == node:
+            if full_name(info) == node:
                 return info.qos_profile
         qos = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
         prefix = f"qos_overrides.{topic}.subscription."
@@ -223,10 +218,6 @@ def find_misfit(offered: QoSProfile, asked: QoSProfile) -> str:
     if offered.durability == volatile and asked.durability != volatile:
         return "DURABILITY"
     return "DEADLINE" if asked.deadline != Duration() else "LIVELINESS"
-
-
-def _full_name(info: Any) -> str:
-    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
 
 
 def header_stamp_ns(message: Any) -> int:

@@ -26,6 +26,7 @@ class Source(StrEnum):
     SLOP = "slop"
     STAMPS = "stamps"
     INPUT = "input"
+    CHECKS = "checks"
     PIPELINE = "pipeline"
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
@@ -16,6 +15,7 @@ from heatnet_ros.errors import ConfigError
 from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.ros.detections import build_detections, import_vision_msgs
 from heatnet_ros.ros.markers import MarkerBuilder, pose_to_message
+from heatnet_ros.ros.messages import ns_to_stamp
 from heatnet_ros.ros.node_config import NodeConfig
 from heatnet_ros.ros.overlay_drawer import OverlayDrawer
 from heatnet_ros.ros.transforms import TransformPublisher
@@ -72,8 +72,7 @@ class ResultPublishers:
         """Publish every pose with the stamp and frame of the image that it was seen in."""
         if not self._node.context.ok():  # Ctrl-C came while the frame was in work
             return
-        seconds, nanoseconds = divmod(frame.stamp_ns, 1_000_000_000)
-        header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame.frame_id)
+        header = Header(stamp=ns_to_stamp(frame.stamp_ns), frame_id=frame.frame_id)
         poses, filtered = _sort(result.poses), _sort(result.filtered)
         for pose in poses:
             message = pose_to_message(pose.T_camera_object)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
@@ -17,13 +16,13 @@ from heatnet_ros.bags.choice import Wanted, choose_topics, list_truth
 from heatnet_ros.bags.reader import Bag, is_bag
 from heatnet_ros.errors import DataError
 from heatnet_ros.predict_inputs import InputSet, list_bop_inputs
+from heatnet_ros.ros.cameras import SYNTHETIC
 from heatnet_ros.ros.compressed_depth import decode_depth_m
 from heatnet_ros.ros.frames import is_compressed
-from heatnet_ros.ros.messages import array_to_image, compressed_to_rgb
+from heatnet_ros.ros.messages import array_to_image, compressed_to_rgb, ns_to_stamp, stamp_to_ns
 
 COLOR, INFO, DEPTH = "color/image_raw", "color/camera_info", "depth/image_raw"
 _SCENE_PERIOD_NS = 100_000_000
-_SCENE_FRAME_ID = "camera_color_optical_frame"
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +111,7 @@ class BagRecording:
 
     def _convert(self, topic: str, message: Any) -> Any:
         name, stamp = self._names[topic], message.header.stamp
-        header = Header(
-            stamp=Time(sec=stamp.sec, nanosec=stamp.nanosec), frame_id=message.header.frame_id
-        )
+        header = Header(stamp=ns_to_stamp(stamp_to_ns(stamp)), frame_id=message.header.frame_id)
         made: Any
         if name == INFO:
             made = _to_camera_info(message)
@@ -156,8 +153,7 @@ class SceneRecording:
                 self.faults.append(str(fault))
                 continue
             time_ns = self.span_ns[0] + number * _SCENE_PERIOD_NS
-            seconds, nanoseconds = divmod(time_ns, 10**9)
-            header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=_SCENE_FRAME_ID)
+            header = Header(stamp=ns_to_stamp(time_ns), frame_id=SYNTHETIC.frame_id)
             height, width = frame.size_hw
             info = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
             info.k = frame.K.ravel().tolist()

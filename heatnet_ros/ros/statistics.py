@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from heatnet_ros.checks.depth import DepthMeasure
 from heatnet_ros.types import PipelineResult
 
 # lost: reported by the middleware; dropped frames are counted by the mailbox; no_camera_info:
@@ -56,9 +57,9 @@ class Statistics:
         result: PipelineResult,
         since_receive_s: float,
         since_stamp_s: float,
-        depth_valid: float | None = None,
+        depth: DepthMeasure | None = None,
     ) -> None:
-        """One frame was processed and published. ``depth_valid``: part of its depth, 0..1."""
+        """One frame was processed and published; ``depth``: of its depth image."""
         instances: dict[str, list[int]] = {}
         for pose in result.poses:
             instances.setdefault(pose.object_id, []).append(pose.instance)
@@ -73,7 +74,9 @@ class Statistics:
             self._last = {
                 "boxes": str(len(result.detections)),
                 "boxes_followed": str(sum(d.followed for d in result.detections)),
-                "depth_valid": "none" if depth_valid is None else f"{depth_valid:.2f}",
+                "depth_valid": "none" if depth is None else f"{depth.share:.2f}",
+                "depth_median_m": "none" if depth is None else f"{depth.median_m:.4g}",
+                "depth_encoding": "none" if depth is None else depth.encoding,
             }
             for rejection in result.rejected:
                 self._reasons[str(rejection.reason)] += 1

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from heatnet_ros.ros.messages import stamp_to_ns
+
 __all__ = ["ApproximateTimeSynchronizer", "SimpleFilter"]
 
 Callback = Callable[..., None]
@@ -54,7 +56,7 @@ class OwnApproximateTimeSynchronizer(OwnSimpleFilter):
     def _add(self, message: Any, index: int) -> None:
         stamp = message.header.stamp
         with self._lock:
-            group = self._match(index, stamp.sec * 1_000_000_000 + stamp.nanosec, message)
+            group = self._match(index, stamp_to_ns(stamp), message)
         if group is not None:
             self.signalMessage(*group)
 

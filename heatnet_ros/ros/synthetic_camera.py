@@ -29,22 +29,18 @@ from std_msgs.msg import Header
 from heatnet_ros.config import option
 from heatnet_ros.errors import HeatnetError
 from heatnet_ros.objects import load_objects
+from heatnet_ros.rendering.demo_camera import SIZE_WH, K
 from heatnet_ros.rendering.orbit import Film, FilmFrame
 from heatnet_ros.resources import find_resource
+from heatnet_ros.ros.cameras import SYNTHETIC
+from heatnet_ros.ros.frames import Topics
 from heatnet_ros.ros.markers import pose_to_message
 from heatnet_ros.ros.messages import array_to_image
 from heatnet_ros.ros.publishers import topic_names
 from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.tool_nodes import declare_options, use_large_frames_profile
 
-SIZE_WH = (640, 480)
-# a D435's colour camera at 640x480
-K = np.array([[615.3, 0.0, 321.2], [0.0, 615.6, 238.4], [0.0, 0.0, 1.0]])
-FRAME_ID = "camera_color_optical_frame"
-COLOR_TOPIC = "/camera/camera/color/image_raw"
-INFO_TOPIC = "/camera/camera/color/camera_info"
-DEPTH_TOPIC = "/camera/camera/aligned_depth_to_color/image_raw"
-DEPTH_INFO_TOPIC = "/camera/camera/aligned_depth_to_color/camera_info"
+TOPICS = Topics(*SYNTHETIC.topics().values())
 # subscriptions of one node are found one after the other
 _SETTLE_S = 0.5
 _LINGER_S = 1.0
@@ -84,11 +80,11 @@ class SyntheticCamera(Node):  # type: ignore[misc]
         self._library = load_objects(find_resource(self.config.objects_file, "Object library"))
         # reliable, as a RealSense is by default: it matches every subscriber
         qos = QoSProfile(depth=5)
-        self._color = self.create_publisher(Image, COLOR_TOPIC, qos)
-        self._depth = self.create_publisher(Image, DEPTH_TOPIC, qos)
-        self._info = self.create_publisher(CameraInfo, INFO_TOPIC, qos)
+        self._color = self.create_publisher(Image, TOPICS.color, qos)
+        self._depth = self.create_publisher(Image, str(TOPICS.depth), qos)
+        self._info = self.create_publisher(CameraInfo, TOPICS.camera_info, qos)
         # RViz's depth cloud and depth_image_proc look for it there
-        self._depth_info = self.create_publisher(CameraInfo, DEPTH_INFO_TOPIC, qos)
+        self._depth_info = self.create_publisher(CameraInfo, str(TOPICS.depth_info), qos)
         names = topic_names(list(self._library.objects))
         self._truth = {
             name: self.create_publisher(PoseStamped, f"~/truth/{token}", QoSProfile(depth=50))
@@ -160,7 +156,7 @@ class SyntheticCamera(Node):  # type: ignore[misc]
         color = array_to_image(frame.rgb, "rgb8")
         depth = array_to_image(np.rint(frame.depth_m * 1000).astype(np.uint16), "16UC1")
         poses = {name: PoseStamped(pose=pose_to_message(T)) for name, T in frame.poses_true.items()}
-        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=FRAME_ID)
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=SYNTHETIC.frame_id)
         for message in (color, depth, self._camera_info, *poses.values()):
             message.header = header
         self._info.publish(self._camera_info)

@@ -12,7 +12,7 @@ from heatnet_ros.checks.depth import measure_depth
 from heatnet_ros.config import PipelineConfig
 from heatnet_ros.errors import DataError, HeatnetError
 from heatnet_ros.pipeline import Pipeline
-from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
+from heatnet_ros.ros.frames import ImageSet, Topics, build_frame, encoding_of
 from heatnet_ros.ros.mailbox import Mailbox
 from heatnet_ros.ros.node_config import NodeConfig
 from heatnet_ros.ros.problems import Problems, Source
@@ -105,6 +105,8 @@ class Worker:
         self._publish(result, frame, settings.node)
         since_stamp_s = (self._now_ns() - frame.stamp_ns) / 1e9
         since_receive_s = time.monotonic() - images.received_s
-        depth_valid = None if frame.depth_m is None else measure_depth(frame.depth_m)[0]
-        self._statistics.record(result, since_receive_s, since_stamp_s, depth_valid)
+        depth = None
+        if images.depth is not None and frame.depth_m is not None:
+            depth = measure_depth(encoding_of(images.depth), frame.depth_m)
+        self._statistics.record(result, since_receive_s, since_stamp_s, depth)
         self._problems.clear(Source.PIPELINE)

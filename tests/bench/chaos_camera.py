@@ -25,21 +25,15 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
-from builtin_interfaces.msg import Time
 from rclpy.executors import ExternalShutdownException
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from heatnet_ros.ros.messages import array_to_image
-from heatnet_ros.ros.synthetic_camera import (
-    COLOR_TOPIC,
-    DEPTH_TOPIC,
-    FRAME_ID,
-    INFO_TOPIC,
-    use_large_frames_profile,
-)
+from heatnet_ros.ros.cameras import SYNTHETIC
+from heatnet_ros.ros.messages import array_to_image, ns_to_stamp
+from heatnet_ros.ros.synthetic_camera import TOPICS, use_large_frames_profile
 
 DAMAGED = 999
 QOS = {
@@ -89,8 +83,8 @@ class Camera:
         self._lock = threading.Lock()
         self._node = rclpy.create_node("chaos_camera")
         self._clock = self._node.create_publisher(Clock, "/clock", 10)
-        self._topics = {"color": (Image, COLOR_TOPIC), "depth": (Image, DEPTH_TOPIC)}
-        self._topics["info"] = (CameraInfo, INFO_TOPIC)
+        self._topics = {"color": (Image, TOPICS.color), "depth": (Image, TOPICS.depth)}
+        self._topics["info"] = (CameraInfo, TOPICS.camera_info)
         self._publishers: dict[str, Any] = {}
         self._sim_since_s = 0.0
         self._frozen_ns = 0
@@ -154,7 +148,7 @@ class Camera:
         now_ns = time.time_ns()
         if state.sim_s is not None:
             now_ns = int((state.sim_s + time.monotonic() - self._sim_since_s) * 1e9)
-            self._clock.publish(Clock(clock=_to_time(now_ns)))
+            self._clock.publish(Clock(clock=ns_to_stamp(now_ns)))
         return now_ns + int(state.offset_s * 1e9)
 
     def _publish(self, index: int) -> int:
@@ -165,8 +159,8 @@ class Camera:
         stamp_ns = self._now_ns() // 1000 * 1000 + number
         color, depth, info = self._draw(index)
         for message, shift_s in ((color, 0.0), (depth, state.depth_offset_s), (info, 0.0)):
-            stamp = _to_time(stamp_ns + int(shift_s * 1e9))
-            message.header = Header(stamp=stamp, frame_id=FRAME_ID)
+            stamp = ns_to_stamp(stamp_ns + int(shift_s * 1e9))
+            message.header = Header(stamp=stamp, frame_id=SYNTHETIC.frame_id)
         if damaged:
             color.data = color.data[:-100]
         for stream, message in (("info", info), ("depth", depth), ("color", color)):
@@ -194,10 +188,6 @@ class Camera:
 
 def _resize(pixels: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-
-
-def _to_time(stamp_ns: int) -> Time:
-    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
 
 
 def main() -> int:

@@ -34,21 +34,18 @@ from heatnet_ros.geometry import se3
 from heatnet_ros.metrics import add_or_adds_error_m
 from heatnet_ros.objects import load_objects
 from heatnet_ros.params_file import load_params
+from heatnet_ros.rendering.demo_camera import SIZE_WH, K
 from heatnet_ros.rendering.orbit import Film
 from heatnet_ros.resources import find_resource
+from heatnet_ros.ros.cameras import SYNTHETIC
 from heatnet_ros.ros.child import _die_with_parent
 from heatnet_ros.ros.messages import stamp_to_ns
 from heatnet_ros.ros.publishers import topic_names
-from heatnet_ros.ros.synthetic_camera import COLOR_TOPIC, DEPTH_TOPIC, INFO_TOPIC, SIZE_WH, K
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENES, FRAMES_PER_SCENE = 2, 10
 _NODE = "from heatnet_ros.ros.node import main; main()"
-_REMAPPINGS = {
-    "color/image_raw": COLOR_TOPIC,
-    "color/camera_info": INFO_TOPIC,
-    "depth/image_raw": DEPTH_TOPIC,
-}
+_REMAPPINGS = SYNTHETIC.topics()
 
 
 def record(path: Path, objects_file: str, seed: int) -> list[dict[str, np.ndarray]]:

@@ -25,7 +25,6 @@ from typing import Any
 
 import mutations
 import numpy as np
-from builtin_interfaces.msg import Time
 from mutations import BY_STREAM, FRAME_ID, Messages
 from sensor_msgs.msg import CompressedImage
 
@@ -36,6 +35,7 @@ from heatnet_ros.progress import Progress
 from heatnet_ros.ros.frames import ImageSet, Topics
 from heatnet_ros.ros.intake import Intake
 from heatnet_ros.ros.mailbox import Mailbox
+from heatnet_ros.ros.messages import ns_to_stamp
 from heatnet_ros.ros.node_config import NodeConfig
 from heatnet_ros.ros.problems import Problems, Source
 from heatnet_ros.ros.statistics import Statistics
@@ -107,8 +107,9 @@ class Mill:
             time.time_ns, self.problems, self.statistics,
         )  # fmt: skip
         self.intake = Intake(
-            topics, NodeConfig(), self.box, self.problems, self.statistics, lambda _: 1
-        )
+            topics, NodeConfig(), self.box, self.problems, self.statistics, lambda _: 1,
+            time.time_ns,
+        )  # fmt: skip
         self.stamp_ns = 10**18
         self.counts, self.faults = Counter[str](), list[str]()
         self._info_hits = Hits()  # of the CameraInfo that came last
@@ -123,10 +124,9 @@ class Mill:
         depth = mutations.copy(mutations.pick(self.rng, list(self.depths.values())))
         info = mutations.copy(self.info)
         self.stamp_ns += PERIOD_NS
-        sec, nanosec = divmod(self.stamp_ns, 10**9)
         for message in (color, depth, info):
             message.header.frame_id = FRAME_ID
-            message.header.stamp = Time(sec=sec, nanosec=nanosec)
+            message.header.stamp = ns_to_stamp(self.stamp_ns)
         streams = {"color": "color", "depth": "depth", "info": "info"}
         if isinstance(color, CompressedImage):
             streams["color"] = "compressed"

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from heatnet_ros.bench.recording import RATE_HZ, SIZE_WH, K
+from heatnet_ros.bench.recording import RATE_HZ
 from heatnet_ros.files import writing_whole
 from heatnet_ros.geometry import se3
 from heatnet_ros.pipeline import Pipeline
 from heatnet_ros.progress import Progress
+from heatnet_ros.rendering.demo_camera import SIZE_WH, K
 from heatnet_ros.rendering.orbit import Film, orbit_camera
 from heatnet_ros.types import FloatArray, Frame, PoseEstimate
 

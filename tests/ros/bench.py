@@ -12,7 +12,6 @@ import threading
 import time
 
 import rclpy
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from fakes import LIBRARY, SIZE_HW, K, World, pose
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
@@ -27,7 +26,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from heatnet_ros.ros.messages import array_to_image, stamp_to_ns
+from heatnet_ros.ros.messages import array_to_image, ns_to_stamp, stamp_to_ns
 from heatnet_ros.ros.node import PoseNode
 
 FRAME = "camera_color_optical_frame"
@@ -65,10 +64,6 @@ def build_loader(world: World, delay_s: float = 0.0, rgbd: bool = True):
         return pipeline
 
     return load
-
-
-def to_stamp(stamp_ns: int) -> Time:
-    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
 
 
 class Spinner:
@@ -229,7 +224,7 @@ class Bench:
 
     def messages(self, stamp_ns, **changes):
         """One frame of the camera. ``changes``: stream -> message, function of it, or None."""
-        header = Header(stamp=to_stamp(stamp_ns), frame_id=FRAME)
+        header = Header(stamp=ns_to_stamp(stamp_ns), frame_id=FRAME)
         info = CameraInfo(width=SIZE_HW[1], height=SIZE_HW[0], k=K.ravel().tolist())
         out = {
             "info": info,

@@ -2,6 +2,7 @@
 
 import array
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,12 +11,12 @@ from types import MappingProxyType
 import cv2
 import numpy as np
 import pytest
-from bench import FRAME, to_stamp
+from bench import FRAME
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from sensor_msgs.msg import CompressedImage
 
-from heatnet_ros.ros.messages import array_to_image, stamp_to_ns
+from heatnet_ros.ros.messages import array_to_image, ns_to_stamp, stamp_to_ns
 
 
 def damage(**attributes):
@@ -136,7 +137,8 @@ def test_bad_input_is_in_the_diagnostics_while_it_lasts(bench):
     status = lambda: bench.diagnostics.get("input", DiagnosticStatus(level=b"9"))  # noqa: E731
     bench.stream(lambda: "no valid" in status().message, "the message", depth=filled(0.0))
     assert status().level == DiagnosticStatus.ERROR
-    bench.stream(lambda: status().level == DiagnosticStatus.OK, "diagnostics recover")
+    bench.stream(lambda: "no valid" not in status().message, "diagnostics recover")
+    assert status().level != DiagnosticStatus.ERROR  # a busy machine leaves gaps between images
     assert "no valid pixel" in bench.values()["last_problem"]
 
 
@@ -179,7 +181,7 @@ def test_depth_that_stops(bench):
 
 def test_stamps_that_never_match(bench):
     def late(message):
-        stamp = to_stamp(stamp_to_ns(message.header.stamp) - 20_000_000)
+        stamp = ns_to_stamp(stamp_to_ns(message.header.stamp) - 20_000_000)
         message.header = type(message.header)(stamp=stamp, frame_id=FRAME)
         return message
 
@@ -203,11 +205,12 @@ def test_clock_set_back(bench):
     pattern = r"(color|depth)/image_raw: stamps go backwards, newest .* then .* starts anew"
     bench.stream(lambda: bench.errors(pattern), "a message", stamps=earlier)
 
-    def good() -> bool:  # the first report may come after the first frames
+    def said() -> str:  # the first report may come after the first frames
         found = bench.diagnostics.get("input")
-        return found is not None and found.level == DiagnosticStatus.OK
+        return "" if found is None or found.level != DiagnosticStatus.WARN else found.message
 
-    bench.stream(good, "diagnostics recover", stamps=earlier)
+    clock = "stamps are 100.* s behind this machine's clock.*set use_sim_time"
+    bench.stream(lambda: re.search(clock, said()), "only the clock is left", stamps=earlier)
     assert len(bench.errors()) == 1
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rclpy
-from bench import FRAME, TRUTH, Spinner, to_stamp
+from bench import FRAME, TRUTH, Spinner
 from fakes import LIBRARY, World
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from std_msgs.msg import Header
@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 from heatnet_ros.geometry import se3
 from heatnet_ros.objects import load_objects, save_objects
 from heatnet_ros.ros.markers import MarkerBuilder, pose_to_message
+from heatnet_ros.ros.messages import ns_to_stamp
 from heatnet_ros.types import PoseEstimate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +66,7 @@ class Publisher:
     def _run(self):
         number = 0
         while not self._over.wait(1 / 30):
-            stamp = to_stamp(time.time_ns() - round(self._age_s * 1e9))
+            stamp = ns_to_stamp(time.time_ns() - round(self._age_s * 1e9))
             for T in self._poses(number):
                 message = PoseWithCovarianceStamped(header=Header(stamp=stamp, frame_id=FRAME))
                 message.pose.pose = pose_to_message(T)

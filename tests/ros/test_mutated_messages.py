@@ -11,14 +11,14 @@ import model_files
 import numpy as np
 import pytest
 import rclpy
-from bench import FRAME, STREAMS, Spinner, to_stamp
+from bench import FRAME, STREAMS, Spinner
 from fakes import SIZE_HW, K, World
 from geometry_msgs.msg import PoseStamped
 from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
-from heatnet_ros.ros.messages import stamp_to_ns
+from heatnet_ros.ros.messages import ns_to_stamp, stamp_to_ns
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "bench"))
@@ -77,7 +77,7 @@ class Desk:
         }
         stamp_ns = time.time_ns()
         for message in messages.values():
-            message.header.frame_id, message.header.stamp = FRAME, to_stamp(stamp_ns)
+            message.header.frame_id, message.header.stamp = FRAME, ns_to_stamp(stamp_ns)
         return messages, stamp_ns
 
     def publish(self, messages):

@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bench import FRAME, to_stamp
+from bench import FRAME
 from fakes import LIBRARY, SIZE_HW
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
-from heatnet_ros.ros.messages import stamp_to_ns
+from heatnet_ros.ros.messages import ns_to_stamp, stamp_to_ns
 from heatnet_ros.ros.services import create_services
 
 
@@ -224,4 +224,4 @@ def test_detections_have_stable_ids_and_are_empty_when_nothing_is_seen(bench, ex
     assert {d.id for d in got[-1].detections} == {"wedge_0", "wedge_1", "brick_0"}
     bench.world.hidden = {0, 1, 2}
     bench.stream(lambda: got and not got[-1].detections, "an empty array")
-    assert got[-1].header.frame_id == FRAME and got[-1].header.stamp != to_stamp(0)
+    assert got[-1].header.frame_id == FRAME and got[-1].header.stamp != ns_to_stamp(0)

@@ -6,15 +6,15 @@ import time
 import cv2
 import numpy as np
 import pytest
-from bench import FRAME, TRUTH, build_loader, to_stamp
+from bench import FRAME, TRUTH, build_loader
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 
-from heatnet_ros.ros.messages import array_to_image, pose_to_matrix
+from heatnet_ros.ros.messages import array_to_image, ns_to_stamp, pose_to_matrix
 
 
 def with_stamp(store, stamp_ns):
-    return [item for item in store if item[1].header.stamp == to_stamp(stamp_ns)]
+    return [item for item in store if item[1].header.stamp == ns_to_stamp(stamp_ns)]
 
 
 def test_poses_come_with_stamp_frame_units_and_instances(bench):
@@ -178,7 +178,7 @@ def test_simulated_time_is_respected(bench):
 
     def stamps():
         for stamp_ns in now:
-            clock.publish(Clock(clock=to_stamp(stamp_ns)))
+            clock.publish(Clock(clock=ns_to_stamp(stamp_ns)))
             yield stamp_ns
 
     bench.stream(

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import rclpy
-from bench import FRAME, to_stamp
+from bench import FRAME
 from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, Image
@@ -17,7 +17,7 @@ from std_msgs.msg import Header
 from heatnet_ros.datasets.bop import load_scene
 from heatnet_ros.objects import load_objects
 from heatnet_ros.ros.child import Child
-from heatnet_ros.ros.messages import array_to_image, stamp_to_ns
+from heatnet_ros.ros.messages import array_to_image, ns_to_stamp, stamp_to_ns
 
 ROOT = Path(__file__).parents[2]
 SCENE = ROOT.parent / "shared" / "data" / "lmo" / "test" / "000002"
@@ -61,7 +61,7 @@ def test_poses_of_a_real_image_have_frame_stamp_and_units(node_process):
     while frames_after_first < 4 and time.monotonic() < deadline:
         frames_after_first += bool(got)
         stamp_ns = time.time_ns()
-        header = Header(stamp=to_stamp(stamp_ns), frame_id=FRAME)
+        header = Header(stamp=ns_to_stamp(stamp_ns), frame_id=FRAME)
         messages = [
             (info, CameraInfo(width=640, height=480, k=K.ravel().tolist())),
             (depth, array_to_image(depth_mm, "16UC1")),

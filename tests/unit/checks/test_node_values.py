@@ -11,6 +11,8 @@ GOOD = {
     "received": "300", "processed": "290", "dropped": "9", "sync_losses": "1",
     "stage_detect_ms": "4.0", "stage_estimate_ms": "9.0", "drop_rate": "0.010",
     "sync_offset_ms": "0.10", "unpaired_rate": "0.000", "depth_valid": "0.91", "boxes": "2",
+    "depth_median_m": "0.71", "depth_encoding": "16UC1", "topic.color": "/color",
+    "stamp_delay_ms": "12.0", "stamp_drift_ms_per_s": "-0.10",
     "boxes_followed": "2", "instances.mug": "0", "latency_stamp_p50_ms": "36.0",
     "latency_stamp_p95_ms": "43.0", "latency_receive_p95_ms": "40.0", "topic.depth": "/depth",
 }  # fmt: skip
@@ -59,6 +61,22 @@ def test_slow_node_and_slow_clock_are_told_apart():
 
 def test_poor_input_is_a_warning_of_the_node_too():
     poor = {"depth_valid": "0.05", "unpaired_rate": "0.50", "drop_rate": "0.300"}
-    assert [f.what for f in check_values(GOOD | poor)] == ["/depth", "/depth"]
+    assert [f.what for f in check_values(GOOD | poor)] == ["/depth", "/depth", "/color"]
     assert len(judge(**poor)) == 3
-    assert not check_values({"depth_valid": "none", "unpaired_rate": "none"})
+    unknown = ("depth_valid", "depth_median_m", "unpaired_rate", "stamp_delay_ms", "drop_rate")
+    assert not check_values(dict.fromkeys(unknown, "none")) and not check_values({})
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "evidence"),
+    [
+        ({"depth_median_m": "0.0007"}, Level.ERROR, "'16UC1' must hold millimetres"),
+        ({"stamp_drift_ms_per_s": "-30.00"}, Level.WARNING, "drift against the clock by -30.0 ms"),
+        ({"stamp_drift_ms_per_s": "none"}, None, ""),
+        ({"stamp_delay_ms": "-2500.0"}, Level.WARNING, "2.500 s ahead of this machine's clock"),
+    ],
+)
+def test_units_and_clocks(changes, level, evidence):
+    found = check_values(GOOD | changes)
+    assert [f.level for f in found] == ([level] if level else [])
+    assert all(evidence in f.evidence for f in found)

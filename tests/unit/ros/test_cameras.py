@@ -25,11 +25,10 @@ def test_another_prefix_replaces_the_driver_s(prefix):
 def test_the_synthetic_camera_publishes_what_its_preset_names():
     camera = pytest.importorskip("heatnet_ros.ros.synthetic_camera", exc_type=ImportError)
     topics = CAMERAS["synthetic"].topics()
-    published = [camera.COLOR_TOPIC, camera.INFO_TOPIC, camera.DEPTH_TOPIC]
+    published = [camera.TOPICS.color, camera.TOPICS.camera_info, camera.TOPICS.depth]
     assert [topics[name] for name in NODE_TOPICS] == published
-    assert CAMERAS["synthetic"].frame_id == camera.FRAME_ID
     # where RViz's depth cloud looks for it
-    assert camera.DEPTH_TOPIC.replace("image_raw", "camera_info") == camera.DEPTH_INFO_TOPIC
+    assert camera.TOPICS.depth_info == "/camera/camera/aligned_depth_to_color/camera_info"
 
 
 def test_only_a_zed_is_rectified():

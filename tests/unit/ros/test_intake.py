@@ -46,12 +46,13 @@ class Desk:
 
     def __init__(self, depth="/depth", **config):
         self.now, self.errors, self.box, self.statistics = 0.0, [], Box(), Statistics()
+        self.now_ns = 0  # the clock that stamps; 0: not heard of yet
         clock = lambda: self.now  # noqa: E731
         self.problems = Problems(self.errors.append, lambda _: None, clock)
         topics = Topics("/color", "/info", depth)
         self.intake = Intake(
             topics, NodeConfig(**config), self.box, self.problems, self.statistics,
-            lambda _: 1, clock,
+            lambda _: 1, lambda: self.now_ns, clock,
         )  # fmt: skip
 
     def frame(self, ms):
@@ -284,3 +285,36 @@ def test_a_stamp_that_is_none_is_refused_and_moves_no_clock(desk, topic):
     desk.frame(5066)
     assert desk.box.stamps == [5000, 5066]
     assert desk.statistics.values()["clock_resets"] == "0"
+
+
+def test_the_clock_of_the_stamps_is_watched_for_half_a_minute():
+    """A camera at 90 Hz whose clock is 2 % too slow: told after ten seconds, not before."""
+    desk = Desk(depth=None)
+    for number in range(90 * 12):
+        desk.now = number / 90
+        desk.now_ns = round((1000 + desk.now) * 1e9)
+        desk.intake.on_color(image(round(1000 * (1000 + 0.98 * desk.now))))
+        if number == 90 * 9:
+            assert desk.intake.values()["stamp_drift_ms_per_s"] == "none"
+    values = desk.intake.values()
+    assert float(values["stamp_drift_ms_per_s"]) == pytest.approx(20, abs=0.5)
+    assert float(values["stamp_delay_ms"]) == pytest.approx(120, abs=5)
+
+
+def test_no_word_on_the_clock_while_it_is_not_heard_of():
+    desk = Desk(depth=None)
+    for number in range(30):
+        desk.now = number / 10
+        desk.intake.on_color(image(5000 + 100 * number))
+    assert desk.intake.values()["stamp_delay_ms"] == "none"
+
+
+def test_what_somebody_else_explains_is_not_called_silence():
+    desk = Desk(input_timeout_s=1.0, depth_timeout_s=1.0)
+    desk.intake.explained = {"/color", "/info", "/depth"}
+    desk.now = 2.0
+    desk.intake.check()
+    assert desk.errors == []
+    desk.intake.explained = set()
+    desk.intake.check()
+    assert len(desk.errors) == 2, "colour and depth"

@@ -76,7 +76,7 @@ class Desk:
             self._publish, lambda: 0, self.problems, self.statistics,
         )  # fmt: skip
         self.intake = Intake(
-            topics, NodeConfig(), mailbox, self.problems, self.statistics, lambda _: 1
+            topics, NodeConfig(), mailbox, self.problems, self.statistics, lambda _: 1, lambda: 0
         )
         info = CameraInfo(width=SIZE_HW[1], height=SIZE_HW[0], k=K.ravel().tolist())
         self.intake.on_camera_info(info)
