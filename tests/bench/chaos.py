@@ -3,13 +3,15 @@
     python tests/bench/chaos.py --seconds 600 --seed 0 --json chaos.json
 
 A camera that publishes recorded frames, the node with its networks, and this listener are
-processes over DDS. One event after the other (a third of them two or three at once): the camera is
-killed and started again, depth, colour or CameraInfo stop, stamps jump, stand still or are zero,
-QoS, resolution and encoding change, images are cut, a simulation's clock is reset, parameters are
-set hundreds of times a second, and every ``--cycle`` seconds the lifecycle goes down to
-unconfigured and up. After each, good data come again and the time from the first good frame that
-the middleware has a reader for (from the answer to ``activate``, where that is later) to the next
-right pose is taken: ADD(-S) below a tenth of the diameter, of an image not older than that frame.
+processes over DDS. One event after the other (a third of them two or three at once, see
+``chaos_events.py``): the camera is killed, streams stop, stamps, QoS, formats and CameraInfo
+change, a second publisher speaks between, images are cut, a simulation's clock is reset, every
+parameter that the node has is set hundreds of times a second, ``~/reset`` and ``~/track`` are
+called, watchers of the overlay come and go, hang and die, and every ``--cycle`` seconds the
+lifecycle goes down to unconfigured and up, with raw or compressed images. After each, good data
+come again and the time from the first good frame that the middleware has a reader for (from the
+answer to ``activate``, where that is later) to the next right pose is taken: ADD(-S) below a tenth
+of the diameter, of an image not older than that frame.
 
 Fails (exit status 1) unless the node lives, each event is over within ``--limit`` seconds, no
 pose comes of a damaged frame, its memory grows by 5 % at most after the warm-up (a fifth of the
@@ -67,12 +69,11 @@ class Run:
 
     def __init__(self, world: World, seconds: float, seed: int, cycle_s: float) -> None:
         self.world, self.seconds, self.cycle_s = world, seconds, cycle_s
-        self.rng = random.Random(seed)
+        self.rng, self.cycles = random.Random(seed), 0
         self.outcomes: list[Outcome] = []
         self.samples: list[Sample] = []
         self.stalls: list[tuple[float, float]] = []
         self.threads_at_start: list[str] = []
-        self.cycles = 0
         self.threads_at_end: list[str] = []
         self._over = threading.Event()
 
@@ -91,6 +92,8 @@ class Run:
             back = "NOT BACK" if last.back_s is None else f"back in {last.back_s:.2f} s"
             text = f"{passed_s:.0f} s  {len(self.outcomes)} rounds  {' + '.join(last.events)}: "
             status.show_bar(passed_s / self.seconds, text + back)
+        if self.world.node.alive:  # as it was at the start: what is more now was left behind
+            self.outcomes.append(self._round([LifecycleCycle(self.world, self.rng, True)]))
         time.sleep(SETTLE_S)
         self.threads_at_end = self.world.threads()
         self._over.set()
@@ -110,12 +113,9 @@ class Run:
             if now_s - last_s > STALL_S:
                 self.stalls.append((last_s, now_s))
             last_s = now_s
-            if now_s - sampled_s < SAMPLE_S:
-                continue
-            sampled_s = now_s
-            taken = self.world.sample()
-            if taken is not None:
-                self.samples.append(taken)
+            if now_s - sampled_s >= SAMPLE_S:
+                sampled_s, taken = now_s, self.world.sample()
+                self.samples += [] if taken is None else [taken]
 
     def _stalled_s(self, begin_s: float, end_s: float) -> float:
         """How much of an interval this process did not run: the whole machine was held."""
@@ -134,10 +134,11 @@ class Run:
 
     def _round(self, events: list[Event]) -> Outcome:
         camera = self.world.camera
+        events = sorted(events, key=lambda event: not event.outer)
         for event in events:
             event.begin()
         time.sleep(max(event.lasts_s for event in events))
-        for event in reversed(events):  # the lifecycle comes up last
+        for event in reversed(events):  # of the inner ones the lifecycle comes up last
             event.end()
         camera.send(reset=True)
         good = camera.wait_until_good()
@@ -192,6 +193,7 @@ def judge(run: Run, exit_: tuple[float | None, int | None, list[int]], limit_s: 
         "limit_s": limit_s,
         "back_s": {name: _summary(values) for name, values in sorted(times.items())},
         "poses": len(seen),
+        "watched": dict(run.world.watched),
         "poses_wrong": sum(s.right is False for s in seen),
         "poses_of_damaged_frames": sum(s.stamp_ns % 1000 == DAMAGED for s in seen),
         "memory_mb": {
