@@ -86,7 +86,7 @@ class InfoChanged(Camera):
     name = "camera_info changed"
 
     def choose(self) -> dict[str, Any]:
-        scale, flaps = self.rng.choice([0.25, 0.5, 2.0]), self.rng.random() < 0.5
+        scale, flaps = self.rng.choice([0.5, 2.0]), self.rng.random() < 0.5
         images = 1 / scale if self.rng.random() < 0.3 else 1.0  # as before, but of other images
         return {"info_scale": scale, "info_flaps": flaps, "scale": images}
 
@@ -151,8 +151,10 @@ class LifecycleCycle(Event):
 
     def begin(self) -> None:
         self._wrongly()
-        for label in ("deactivate", "cleanup") if self._whole else ("deactivate",):
-            self._change(label)
+        self._change("deactivate")
+        if self._whole:
+            self._change("cleanup")
+            self.world.rest()
 
     def end(self) -> None:
         self._wrongly()

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 from chaos_event import Event
-from chaos_world import ROOT, Process
+from chaos_process import ROOT, Process
 
 # until such a process has found the node
 _START_S = 1.5

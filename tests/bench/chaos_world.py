@@ -5,12 +5,9 @@ truth, and the node's memory and threads.
 from __future__ import annotations
 
 import json
-import os
 import queue
-import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -23,6 +20,7 @@ import numpy as np
 import rclpy
 from chaos_camera import DAMAGED
 from chaos_options import flatten
+from chaos_process import ROOT, Process, Sample, sample
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -39,12 +37,10 @@ from heatnet_ros.objects import load_objects
 from heatnet_ros.params_file import load_all_params
 from heatnet_ros.rendering.orbit import Film
 from heatnet_ros.resources import find_resource
-from heatnet_ros.ros.child import _die_with_parent
 from heatnet_ros.ros.messages import stamp_to_ns
 from heatnet_ros.ros.publishers import topic_names
 from heatnet_ros.ros.synthetic_camera import COLOR_TOPIC, DEPTH_TOPIC, INFO_TOPIC, SIZE_WH, K
 
-ROOT = Path(__file__).resolve().parents[2]
 SCENES, FRAMES_PER_SCENE = 2, 10
 _NODE = "from heatnet_ros.ros.node import main; main()"
 _REMAPPINGS = {
@@ -64,42 +60,6 @@ def record(path: Path, objects_file: str, seed: int) -> list[dict[str, np.ndarra
     depth_mm = [np.rint(f.depth_m * 1000).astype(np.uint16) for f in drawn]
     np.savez(path, rgb=[f.rgb for f in drawn], depth_mm=depth_mm, K=K)
     return [f.poses_true for f in drawn]
-
-
-class Process:
-    """A Python program in a process group of its own, which dies with this one."""
-
-    def __init__(self, command: list[str], log_file: Path, pipes: bool = False) -> None:
-        pipe = subprocess.PIPE if pipes else None
-        with log_file.open("ab") as log:
-            self.popen = subprocess.Popen(
-                [sys.executable, *command],
-                stdin=pipe or subprocess.DEVNULL, stdout=pipe or log, stderr=log, cwd=ROOT,
-                start_new_session=True, preexec_fn=_die_with_parent, text=True,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
-
-    @property
-    def alive(self) -> bool:
-        return self.popen.poll() is None
-
-    def kill(self) -> None:
-        """SIGKILL to the whole group."""
-        if self.alive:
-            os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
-
-    def group(self) -> list[int]:
-        """The processes of its group that are there."""
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[2]) == self.popen.pid and fields[0] != "Z":
-                found.append(int(stat.parent.name))
-        return found
 
 
 class CameraProcess:
@@ -135,28 +95,6 @@ class CameraProcess:
     def wait_until_good(self, timeout_s: float = 20.0) -> dict[str, Any]:
         """The answer to the latest reset; raises queue.Empty."""
         return self._answers.get(timeout=timeout_s)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The node at one moment: MB resident, of which its own, and threads."""
-
-    time_s: float
-    rss_mb: float
-    anonymous_mb: float
-    threads: int
-
-
-def sample(pid: int) -> Sample | None:
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    values = dict(re.findall(r"(\w+):\s+(\d+)", text))
-    if "VmRSS" not in values:
-        return None
-    rss, own = (int(values[name]) * 1024 / 1e6 for name in ("VmRSS", "RssAnon"))
-    return Sample(time.monotonic(), round(rss, 1), round(own, 1), int(values["Threads"]))
 
 
 @dataclass(frozen=True)
@@ -265,6 +203,7 @@ class World:
         self.node_log = out / "node.log"
         self.node_log.write_text("")
         self.watched = Counter[str]()  # messages to those who come and go
+        self.at_rest: list[Sample] = []  # the node after each cleanup
         rclpy.init(args=[])
         self.listener = Listener(objects_file, truth)
         self.objects = list(self.listener.library.objects)
@@ -276,6 +215,10 @@ class World:
 
     def sample(self) -> Sample | None:
         return sample(self.node.popen.pid)
+
+    def rest(self) -> None:
+        """The node is unconfigured: what it has now it has for good."""
+        self.at_rest += [taken for taken in (self.sample(),) if taken is not None]
 
     def threads(self) -> list[str]:
         """Names of the node's threads."""
