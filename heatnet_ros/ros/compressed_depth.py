@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sensor_msgs.msg import CompressedImage
 
 _HEADER = struct.Struct("<i2f")
-_PNG_START = b"\x89PNG"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_FORMAT = "compressedDepth png"
 ENCODINGS = ("16UC1", "mono16", "32FC1")
 # image_transport's defaults: farther is not stored, and the finest step

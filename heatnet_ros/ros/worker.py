@@ -97,7 +97,8 @@ class Worker:
         if settings.pipeline is not self._pipeline.config:
             self._pipeline.update(settings.pipeline)
         asked = self._forget.is_set()
-        self._forget.clear()
+        if asked:  # else one that is asked for just now would be lost
+            self._forget.clear()
         if asked or frame.stamp_ns < self.stamp_ns:  # the clock was set back
             self._pipeline.reset()
         self.stamp_ns = frame.stamp_ns

@@ -3,13 +3,15 @@
     python tests/bench/chaos.py --seconds 600 --seed 0 --json chaos.json
 
 A camera that publishes recorded frames, the node with its networks, and this listener are
-processes over DDS. One event after the other (a third of them two or three at once): the camera is
-killed and started again, depth, colour or CameraInfo stop, stamps jump, stand still or are zero,
-QoS, resolution and encoding change, images are cut, a simulation's clock is reset, parameters are
-set hundreds of times a second, and every ``--cycle`` seconds the lifecycle goes down to
-unconfigured and up. After each, good data come again and the time from the first good frame that
-the middleware has a reader for (from the answer to ``activate``, where that is later) to the next
-right pose is taken: ADD(-S) below a tenth of the diameter, of an image not older than that frame.
+processes over DDS. One event after the other (a third of them two or three at once, see
+``chaos_events.py``): the camera is killed, streams stop, stamps, QoS, formats and CameraInfo
+change, a second publisher speaks between, images are cut, a simulation's clock is reset, every
+parameter that the node has is set hundreds of times a second, ``~/reset`` and ``~/track`` are
+called, watchers of the overlay come and go, hang and die, and every ``--cycle`` seconds the
+lifecycle goes down to unconfigured and up, with raw or compressed images. After each, good data
+come again and the time from the first good frame that the middleware has a reader for (from the
+answer to ``activate``, where that is later) to the next right pose is taken: ADD(-S) below a tenth
+of the diameter, of an image not older than that frame.
 
 Fails (exit status 1) unless the node lives, each event is over within ``--limit`` seconds, no
 pose comes of a damaged frame, its memory grows by 5 % at most after the warm-up (a fifth of the
@@ -21,45 +23,27 @@ from __future__ import annotations
 
 import argparse
 import random
-import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos_camera import DAMAGED
-from chaos_events import KINDS, Event, LifecycleCycle
-from chaos_world import Sample, Seen, World
+from chaos_event import Event
+from chaos_events import KINDS, LifecycleCycle
+from chaos_process import Sample
+from chaos_report import EXIT_LIMIT_S, Outcome, format_report, judge
+from chaos_world import Seen, World
 
 from heatnet_ros.files import write_json
-from heatnet_ros.machine import count_cores, describe_processor
 from heatnet_ros.ros.status_line import StatusLine
 
-START_LIMIT_S, EXIT_LIMIT_S, STUCK_S = 60.0, 5.0, 15.0
-MAX_GROWTH = 0.05
-WARM_UP = 0.2
+START_LIMIT_S, STUCK_S = 60.0, 15.0
 # when this process itself gets no time, its clock says nothing about the node
 WATCH_S, STALL_S, SAMPLE_S = 0.05, 0.5, 0.5
 # at the end of a run nothing more happens for this long: threads and memory settle
 SETTLE_S = 3.0
-UNEXPECTED = ("Traceback", "unexpectedly", "A frame failed")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One round: what happened, and how long poses took to come back (None: they did not).
-
-    unheard_s: how long good frames came before the middleware had a reader for them.
-    """
-
-    events: list[str]
-    detail: str
-    back_s: float | None
-    unheard_s: float
 
 
 class Run:
@@ -67,12 +51,11 @@ class Run:
 
     def __init__(self, world: World, seconds: float, seed: int, cycle_s: float) -> None:
         self.world, self.seconds, self.cycle_s = world, seconds, cycle_s
-        self.rng = random.Random(seed)
+        self.rng, self.cycles = random.Random(seed), 0
         self.outcomes: list[Outcome] = []
         self.samples: list[Sample] = []
         self.stalls: list[tuple[float, float]] = []
         self.threads_at_start: list[str] = []
-        self.cycles = 0
         self.threads_at_end: list[str] = []
         self._over = threading.Event()
 
@@ -91,6 +74,8 @@ class Run:
             back = "NOT BACK" if last.back_s is None else f"back in {last.back_s:.2f} s"
             text = f"{passed_s:.0f} s  {len(self.outcomes)} rounds  {' + '.join(last.events)}: "
             status.show_bar(passed_s / self.seconds, text + back)
+        if self.world.node.alive:  # as it was at the start: what is more now was left behind
+            self.outcomes.append(self._round([LifecycleCycle(self.world, self.rng, True)]))
         time.sleep(SETTLE_S)
         self.threads_at_end = self.world.threads()
         self._over.set()
@@ -110,12 +95,9 @@ class Run:
             if now_s - last_s > STALL_S:
                 self.stalls.append((last_s, now_s))
             last_s = now_s
-            if now_s - sampled_s < SAMPLE_S:
-                continue
-            sampled_s = now_s
-            taken = self.world.sample()
-            if taken is not None:
-                self.samples.append(taken)
+            if now_s - sampled_s >= SAMPLE_S:
+                sampled_s, taken = now_s, self.world.sample()
+                self.samples += [] if taken is None else [taken]
 
     def _stalled_s(self, begin_s: float, end_s: float) -> float:
         """How much of an interval this process did not run: the whole machine was held."""
@@ -134,10 +116,11 @@ class Run:
 
     def _round(self, events: list[Event]) -> Outcome:
         camera = self.world.camera
+        events = sorted(events, key=lambda event: not event.outer)
         for event in events:
             event.begin()
         time.sleep(max(event.lasts_s for event in events))
-        for event in reversed(events):  # the lifecycle comes up last
+        for event in reversed(events):  # of the inner ones the lifecycle comes up last
             event.end()
         camera.send(reset=True)
         good = camera.wait_until_good()
@@ -164,101 +147,6 @@ class Run:
             return None
         end_s = found[0].time_s
         return max(end_s - good_s - self._stalled_s(good_s, end_s), 0.0)
-
-
-def judge(run: Run, exit_: tuple[float | None, int | None, list[int]], limit_s: float) -> Any:
-    """The report, and what is not as it must be."""
-    samples, outcomes = run.samples, run.outcomes
-    warm = [s for s in samples if s.time_s - samples[0].time_s >= WARM_UP * run.seconds]
-    edge = max(len(warm) // 6, 1)
-    before, after = (
-        statistics.median(s.rss_mb for s in part) if part else 0.0
-        for part in (warm[:edge], warm[-edge:])
-    )
-    seen = run.world.listener.seen
-    log = run.world.node_log.read_text(errors="replace")
-    times: dict[str, list[float | None]] = defaultdict(list)
-    for outcome in outcomes:
-        for name in outcome.events:
-            times[name].append(outcome.back_s)
-    took_s, status, left = exit_
-    more = Counter(run.threads_at_end) - Counter(run.threads_at_start)
-    early = [s.threads for s in samples if s.time_s - samples[0].time_s <= WARM_UP * run.seconds]
-    most_early = max([*early, len(run.threads_at_start)])
-    report = {
-        "seconds": run.seconds,
-        "rounds": len(outcomes),
-        "cycles": run.cycles,
-        "limit_s": limit_s,
-        "back_s": {name: _summary(values) for name, values in sorted(times.items())},
-        "poses": len(seen),
-        "poses_wrong": sum(s.right is False for s in seen),
-        "poses_of_damaged_frames": sum(s.stamp_ns % 1000 == DAMAGED for s in seen),
-        "memory_mb": {
-            "warm": before,
-            "end": after,
-            "growth": round(after / max(before, 1.0) - 1, 4),
-        },
-        "threads": {
-            "start": len(run.threads_at_start),
-            "warm_up_most": most_early,
-            "end": len(run.threads_at_end),
-            "more": sorted(more.elements()),
-        },
-        "unexpected": [line for line in log.splitlines() if any(u in line for u in UNEXPECTED)],
-        "exit": {"seconds": took_s, "status": status, "left": left},
-        "stalled_s": round(sum(end - begin for begin, end in run.stalls), 1),
-        "machine": f"{describe_processor()}, {count_cores()} cores",
-    }
-    slow = [o for o in outcomes if o.back_s is None or o.back_s > limit_s]
-    failed = [o for o in outcomes if "FAILED" in o.detail or "NOT RESTORED" in o.detail]
-    checks = {
-        "the node died": not outcomes or (status is None and took_s is None and not left),
-        f"poses not back within {limit_s:g} s: {[asdict(o) for o in slow]}": slow,
-        f"the node did not do what it was told: {[asdict(o) for o in failed]}": failed,
-        "poses of damaged frames": report["poses_of_damaged_frames"],
-        f"memory grew by more than {MAX_GROWTH:.0%}": after > (1 + MAX_GROWTH) * before,
-        "more threads than in the warm-up": len(run.threads_at_end) > most_early,
-        "the log holds unexpected errors": report["unexpected"],
-        f"no clean end on SIGINT in {EXIT_LIMIT_S:g} s": took_s is None or status != 0 or left,
-    }
-    report["faults"] = [what for what, wrong in checks.items() if wrong]
-    every = max(len(samples) // 100, 1)
-    report["memory_series_mb"] = [(s.rss_mb, s.anonymous_mb) for s in samples[::every]]
-    report["threads_series"] = [s.threads for s in samples[::every]]
-    report["unheard_s"] = _summary([o.unheard_s for o in outcomes])
-    report["outcomes"] = [asdict(outcome) for outcome in outcomes]
-    return report
-
-
-def _summary(values: list[float | None]) -> dict[str, Any]:
-    known = [v for v in values if v is not None]
-    return {
-        "rounds": len(values),
-        "stuck": len(values) - len(known),
-        "median": round(statistics.median(known), 2) if known else None,
-        "most": round(max(known), 2) if known else None,
-    }
-
-
-def format_report(report: dict[str, Any]) -> str:
-    lines = [f"{'event':<28}{'rounds':>7}{'median s':>10}{'most s':>8}{'stuck':>7}"]
-    for name, row in report["back_s"].items():
-        median, most = ("-" if row[k] is None else f"{row[k]:.2f}" for k in ("median", "most"))
-        lines.append(f"{name:<28}{row['rounds']:>7}{median:>10}{most:>8}{row['stuck']:>7}")
-    memory, threads, end = report["memory_mb"], report["threads"], report["exit"]
-    seconds = "never" if end["seconds"] is None else f"in {end['seconds']:.1f} s"
-    lines += [
-        f"{report['rounds']} rounds, {report['cycles']} lifecycle cycles, {report['poses']} poses, "
-        f"{report['poses_wrong']} wrong, {report['poses_of_damaged_frames']} of damaged frames",
-        f"memory {memory['warm']:.0f} MB warm, {memory['end']:.0f} MB at the end "
-        f"({memory['growth']:+.1%}); threads {threads['start']} at the start, "
-        f"{threads['warm_up_most']} at most in the warm-up, {threads['end']} at the end; "
-        f"ended by SIGINT {seconds}, status {end['status']}; "
-        f"good frames had no reader for {report['unheard_s']['most']:.1f} s at most",
-        *(f"FAILED: {fault}" for fault in report["faults"]),
-    ]
-    return "\n".join(lines)
 
 
 def main() -> int:

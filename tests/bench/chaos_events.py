@@ -4,62 +4,15 @@ from __future__ import annotations
 
 import abc
 import random
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from chaos_event import Event
+from chaos_options import TRANSPORTS
+from chaos_storms import ParameterStorm, ServiceStorm
+from chaos_watchers import HungWatcher, Watchers
 from chaos_world import World
-from rcl_interfaces.msg import Parameter as ParameterMessage
-from rcl_interfaces.msg import ParameterValue
-from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
-
-# name -> values: right ones, wrong ones, of another type, and of options that cannot change now
-_STORM = {
-    "gate.min_score": (0.0, 0.9, -1.0, float("nan"), "high", True),
-    "gate.min_inliers": (8, 12, 3, 2.5, 2**40),
-    "detector.score_threshold": (0.1, 0.5, 7.0, float("inf"), [1, 2]),
-    "detector.max_detections": (1, 16, 0, -5),
-    "refiner.iterations": (1, 10, 0, "many"),
-    "follow.enabled": (True, False, 1, "yes"),
-    "follow.redetect_s": (0.0, 2.0, -0.1),
-    "rectified": (False, 3, "no"),
-    "marker_lifetime_s": (0.0, 1.0, 1e9),
-    "engine.precision": ("auto", "fp64", 32),
-    "sync_queue": (10, 0, "long"),
-    "no.such.parameter": (1, "x"),
-    "": (1,),
-}
-_DEFAULTS = {
-    "gate__min_score": 0.2,
-    "gate__min_inliers": 8,
-    "detector__score_threshold": 0.25,
-    "detector__max_detections": 16,
-    "refiner__iterations": 10,
-    "follow__enabled": True,
-    "follow__redetect_s": 2.0,
-    "rectified": False,
-    "marker_lifetime_s": 1.0,
-}
-_STORM_HZ, _IN_FLIGHT = 400.0, 40
-
-
-class Event:
-    """``begin``, then ``lasts_s``, then ``end``; ``detail`` says which kind it was."""
-
-    name = "event"
-
-    def __init__(self, world: World, rng: random.Random) -> None:
-        self.world, self.rng = world, rng
-        self.lasts_s = rng.uniform(0.3, 2.5)
-        self.detail = ""
-
-    def begin(self) -> None:
-        """Nothing happens: good data go on."""
-
-    def end(self) -> None:
-        """The camera is reset, and awaited, by the caller."""
 
 
 class Camera(Event, abc.ABC):
@@ -127,6 +80,26 @@ class FormatChanged(Camera):
         )  # fmt: skip
 
 
+class InfoChanged(Camera):
+    """CameraInfo of another resolution than the images, all the time or every other one."""
+
+    name = "camera_info changed"
+
+    def choose(self) -> dict[str, Any]:
+        scale, flaps = self.rng.choice([0.5, 2.0]), self.rng.random() < 0.5
+        images = 1 / scale if self.rng.random() < 0.3 else 1.0  # as before, but of other images
+        return {"info_scale": scale, "info_flaps": flaps, "scale": images}
+
+
+class SecondPublisher(Camera):
+    """Of each topic, with the same messages: the same stamps, a little older or newer, far off."""
+
+    name = "second publisher"
+
+    def choose(self) -> dict[str, Any]:
+        return {"second_s": self.rng.choice([0.0, -0.004, 0.004, -0.05, 0.05, -3600.0, 3600.0])}
+
+
 class Damaged(Camera):
     name = "data damaged"
 
@@ -152,81 +125,50 @@ class ClockReset(Event):
     name = "clock reset"
 
     def begin(self) -> None:
-        self.world.listener.set_parameters(use_sim_time=True)
+        self.world.listener.set_parameters({"use_sim_time": True})
         self.world.camera.send(sim_s=1000.0)
         time.sleep(self.lasts_s / 2)
         self.world.camera.send(sim_s=self.rng.choice([0.0, 5.0, 990.0]))
 
     def end(self) -> None:
-        self.world.listener.set_parameters(use_sim_time=False)
-
-
-class ParameterStorm(Event):
-    """Hundreds of changes a second, right and wrong ones, not one of them awaited."""
-
-    name = "parameter storm"
-
-    def __init__(self, world: World, rng: random.Random) -> None:
-        super().__init__(world, rng)
-        self._going = threading.Event()
-        self._thread = threading.Thread(target=self._blow, daemon=True)
-        self.sent = 0
-
-    def begin(self) -> None:
-        self._going.set()
-        self._thread.start()
-
-    def end(self) -> None:
-        self._going.clear()
-        self._thread.join()
-        self.detail = f"{self.sent} requests"
-        # whatever was accepted last
-        restored = self.world.listener.set_parameters(**_DEFAULTS)
-        self.detail += "" if restored else ", NOT RESTORED"
-
-    def _blow(self) -> None:
-        client, waiting = self.world.listener.clients["set_parameters"], []
-        while self._going.is_set():
-            waiting = [future for future in waiting if not future.done()]
-            if len(waiting) < _IN_FLIGHT:
-                waiting.append(client.call_async(self._request()))
-                self.sent += 1
-            time.sleep(1 / _STORM_HZ)
-        deadline_s = time.monotonic() + 3.0
-        while any(not f.done() for f in waiting) and time.monotonic() < deadline_s:
-            time.sleep(0.01)
-        for future in waiting:
-            client.remove_pending_request(future)
-
-    def _request(self) -> SetParameters.Request:
-        name = self.rng.choice(list(_STORM))
-        value = self.rng.choice(_STORM[name])
-        message = Parameter(name, value=value).to_parameter_msg()
-        if self.rng.random() < 0.05:  # a type that there is not
-            message = ParameterMessage(name=name, value=ParameterValue(type=99))
-        return SetParameters.Request(parameters=[message])
+        self.world.listener.set_parameters({"use_sim_time": False})
 
 
 class LifecycleCycle(Event):
-    """Down to unconfigured and up again, with transitions in between that there are not."""
+    """Down to unconfigured and up again, with transitions in between that there are not.
+
+    It comes up with the defaults, but for the transports of colour and depth. Now and then it goes
+    down to inactive only.
+    """
 
     name = "lifecycle cycle"
 
-    def __init__(self, world: World, rng: random.Random) -> None:
+    def __init__(self, world: World, rng: random.Random, whole: bool = False) -> None:
         super().__init__(world, rng)
         self.lasts_s = rng.uniform(0.0, 0.5)
+        self._whole = whole or rng.random() < 0.8
         self._failed: list[str] = []
 
     def begin(self) -> None:
         self._wrongly()
-        for label in ("deactivate", "cleanup"):
-            self._change(label)
+        self._change("deactivate")
+        if self._whole:
+            self._change("cleanup")
+            self.world.rest()
 
     def end(self) -> None:
         self._wrongly()
-        for label in ("configure", "activate"):
-            self._change(label)
-        self.detail = f"FAILED: {', '.join(self._failed)}" if self._failed else ""
+        self.detail = self._configure() if self._whole else "inactive only"
+        self._change("activate")
+        self.detail += f", FAILED: {', '.join(self._failed)}" if self._failed else ""
+
+    def _configure(self) -> str:
+        transports = {name: self.rng.choice(kinds) for name, kinds in TRANSPORTS.items()}
+        # what a storm has left that nobody refuses while the node is unconfigured
+        if not self.world.listener.set_parameters(self.world.defaults | transports):
+            self._failed.append("the defaults were refused")
+        self._change("configure")
+        return ", ".join(transports.values())
 
     def _change(self, label: str) -> None:
         if not self.world.listener.change_state(label=label):
@@ -240,6 +182,6 @@ class LifecycleCycle(Event):
 
 
 KINDS: tuple[Callable[[World, random.Random], Event], ...] = (
-    CameraKilled, DepthLost, ColorLost, StampsJump, QosChanged, FormatChanged, Damaged, ClockReset,
-    ParameterStorm,
+    CameraKilled, DepthLost, ColorLost, StampsJump, QosChanged, FormatChanged, InfoChanged,
+    SecondPublisher, Damaged, ClockReset, ParameterStorm, ServiceStorm, Watchers, HungWatcher,
 )  # fmt: skip

@@ -5,15 +5,13 @@ truth, and the node's memory and threads.
 from __future__ import annotations
 
 import json
-import os
 import queue
-import re
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,28 +19,29 @@ from typing import Any
 import numpy as np
 import rclpy
 from chaos_camera import DAMAGED
+from chaos_options import flatten
+from chaos_process import ROOT, Process, Sample, sample
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import SetParameters, SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from std_srvs.srv import SetBool, Trigger
 
 from heatnet_ros.evaluate import ADD_THRESHOLD_DIAMETERS
 from heatnet_ros.geometry import se3
 from heatnet_ros.metrics import add_or_adds_error_m
 from heatnet_ros.objects import load_objects
-from heatnet_ros.params_file import load_params
+from heatnet_ros.params_file import load_all_params
 from heatnet_ros.rendering.demo_camera import SIZE_WH, K
 from heatnet_ros.rendering.orbit import Film
 from heatnet_ros.resources import find_resource
 from heatnet_ros.ros.cameras import SYNTHETIC
-from heatnet_ros.ros.child import _die_with_parent
 from heatnet_ros.ros.messages import stamp_to_ns
 from heatnet_ros.ros.publishers import topic_names
 
-ROOT = Path(__file__).resolve().parents[2]
 SCENES, FRAMES_PER_SCENE = 2, 10
 _NODE = "from heatnet_ros.ros.node import main; main()"
 _REMAPPINGS = SYNTHETIC.topics()
@@ -58,42 +57,6 @@ def record(path: Path, objects_file: str, seed: int) -> list[dict[str, np.ndarra
     depth_mm = [np.rint(f.depth_m * 1000).astype(np.uint16) for f in drawn]
     np.savez(path, rgb=[f.rgb for f in drawn], depth_mm=depth_mm, K=K)
     return [f.poses_true for f in drawn]
-
-
-class Process:
-    """A Python program in a process group of its own, which dies with this one."""
-
-    def __init__(self, command: list[str], log_file: Path, pipes: bool = False) -> None:
-        pipe = subprocess.PIPE if pipes else None
-        with log_file.open("ab") as log:
-            self.popen = subprocess.Popen(
-                [sys.executable, *command],
-                stdin=pipe or subprocess.DEVNULL, stdout=pipe or log, stderr=log, cwd=ROOT,
-                start_new_session=True, preexec_fn=_die_with_parent, text=True,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
-            )  # fmt: skip
-
-    @property
-    def alive(self) -> bool:
-        return self.popen.poll() is None
-
-    def kill(self) -> None:
-        """SIGKILL to the whole group."""
-        if self.alive:
-            os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait()
-
-    def group(self) -> list[int]:
-        """The processes of its group that are there."""
-        found = []
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[2]) == self.popen.pid and fields[0] != "Z":
-                found.append(int(stat.parent.name))
-        return found
 
 
 class CameraProcess:
@@ -120,38 +83,15 @@ class CameraProcess:
 
     def send(self, **change: Any) -> None:
         """Change its state; nobody hears it while it is dead."""
-        stdin = self._process.popen.stdin
         try:
-            stdin.write(json.dumps(change) + "\n")
-            stdin.flush()
+            self._process.popen.stdin.write(json.dumps(change) + "\n")
+            self._process.popen.stdin.flush()
         except OSError:
             pass
 
     def wait_until_good(self, timeout_s: float = 20.0) -> dict[str, Any]:
         """The answer to the latest reset; raises queue.Empty."""
         return self._answers.get(timeout=timeout_s)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The node at one moment: MB resident, of which its own, and threads."""
-
-    time_s: float
-    rss_mb: float
-    anonymous_mb: float
-    threads: int
-
-
-def sample(pid: int) -> Sample | None:
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return None
-    values = dict(re.findall(r"(\w+):\s+(\d+)", text))
-    if "VmRSS" not in values:
-        return None
-    rss, own = (int(values[name]) * 1024 / 1e6 for name in ("VmRSS", "RssAnon"))
-    return Sample(time.monotonic(), round(rss, 1), round(own, 1), int(values["Threads"]))
 
 
 @dataclass(frozen=True)
@@ -167,21 +107,24 @@ class Listener:
     """Hears the poses and speaks with the node's services."""
 
     def __init__(self, objects_file: str, truth: list[dict[str, np.ndarray]]) -> None:
-        self._library = load_objects(find_resource(objects_file, "Object library"))
-        self._vertices = {n: m.load_mesh().vertices_m for n, m in self._library.objects.items()}
+        self.library = load_objects(find_resource(objects_file, "Object library"))
+        self._vertices = {n: m.load_mesh().vertices_m for n, m in self.library.objects.items()}
         self._truth = truth
         self.seen: list[Seen] = []
         self.node = rclpy.create_node("chaos")
-        for name, token in topic_names(list(self._library.objects)).items():
+        for name, token in topic_names(list(self.library.objects)).items():
             topic = f"/pose_node/pose/{token}"
             callback = lambda m, n=name: self.seen.append(self._judge(n, m))  # noqa: E731
             self.node.create_subscription(PoseStamped, topic, callback, QoSProfile(depth=50))
-        self._kinds = {
+        kinds = {
             "change_state": ChangeState, "get_state": GetState, "set_parameters": SetParameters,
+            "set_parameters_atomically": SetParametersAtomically,
+            "reset": Trigger, "track": SetBool,
         }  # fmt: skip
+        self.requests = {name: kind.Request for name, kind in kinds.items()}
         self.clients = {
             name: self.node.create_client(kind, f"/pose_node/{name}")
-            for name, kind in self._kinds.items()
+            for name, kind in kinds.items()
         }
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -204,7 +147,7 @@ class Listener:
         p, q = message.pose.position, message.pose.orientation
         R = se3.rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
         T = se3.make_transform(R, np.array([p.x, p.y, p.z]))
-        model = self._library[name]
+        model = self.library[name]
         error_m = add_or_adds_error_m(T, T_true, self._vertices[name], model.symmetries)
         return Seen(now_s, stamp_ns, error_m < ADD_THRESHOLD_DIAMETERS * model.diameter_m)
 
@@ -230,11 +173,10 @@ class Listener:
         answer = self.call("change_state", request)
         return answer is not None and bool(answer.success)
 
-    def set_parameters(self, **values: Any) -> bool:
-        """``a__b`` is the parameter ``a.b``; whether all were accepted."""
+    def set_parameters(self, values: Mapping[str, Any]) -> bool:
+        """Whether all were accepted."""
         messages = [
-            Parameter(name.replace("__", "."), value=value).to_parameter_msg()
-            for name, value in values.items()
+            Parameter(name, value=value).to_parameter_msg() for name, value in values.items()
         ]
         answer = self.call("set_parameters", SetParameters.Request(parameters=messages))
         return answer is not None and all(result.successful for result in answer.results)
@@ -249,16 +191,19 @@ class Listener:
 
 
 class World:
-    """Camera, node and listener."""
+    """Camera, node and listener; ``defaults``: every parameter of the node, as it was started."""
 
     def __init__(self, params: str, out: Path, rate_hz: float, seed: int) -> None:
-        objects_file = load_params(find_resource(params, "Parameter file")).objects_file
+        config = load_all_params(find_resource(params, "Parameter file"))
+        self.defaults, objects_file = flatten(*config), config[1].objects_file
         truth = record(out / "film.npz", objects_file, seed)
         self.node_log = out / "node.log"
-        for log in (self.node_log, out / "camera.log"):
-            log.write_text("")
+        self.node_log.write_text("")
+        self.watched = Counter[str]()  # messages to those who come and go
+        self.at_rest: list[Sample] = []  # the node after each cleanup
         rclpy.init(args=[])
         self.listener = Listener(objects_file, truth)
+        self.objects = list(self.listener.library.objects)
         remap = [word for a, b in _REMAPPINGS.items() for word in ("-r", f"{a}:={b}")]
         self.node = Process(
             ["-c", _NODE, "--ros-args", "--params-file", params, *remap], self.node_log
@@ -267,6 +212,10 @@ class World:
 
     def sample(self) -> Sample | None:
         return sample(self.node.popen.pid)
+
+    def rest(self) -> None:
+        """The node is unconfigured: what it has now it has for good."""
+        self.at_rest += [taken for taken in (self.sample(),) if taken is not None]
 
     def threads(self) -> list[str]:
         """Names of the node's threads."""

@@ -1,12 +1,15 @@
 """Mutated messages through everything that a message meets in the node, and what comes of them.
 
     python tests/bench/mutate.py --count 100000 --seed 0
+    python tests/bench/mutate.py --count 100000 --each
 
 Images of colour and depth in every encoding and byte order, compressed ones and CameraInfo, one
 to three mutations each (``mutations.py``), go through the functions that the subscriptions call,
 the pairing, the mailbox and the worker. In place of the networks stands a pipeline that finds an
 object in every frame it gets: whatever reaches it would be published. Between them come good
-frames, which must get through.
+frames, which must get through. With ``--each`` so many frames for every type of message there is
+(each encoding, byte order and compression of colour and of depth, and CameraInfo), in all of which
+the message of that type is mutated.
 
 Fails (exit status 1) where a callback raises, an exception other than the refusal of the frame
 comes out of the worker, a damaged frame reaches the pipeline, a good one does not within half a
@@ -18,7 +21,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,7 @@ GOOD_EVERY = 10
 MAX_GROWTH = 0.05
 WARM_UP = 0.2
 SHOWN = 10
+INFO = "camera_info"
 
 
 class SeesAll:
@@ -111,6 +115,8 @@ class Mill:
             time.time_ns,
         )  # fmt: skip
         self.stamp_ns = 10**18
+        self.focus: str | None = None  # the type of message that is mutated in every frame
+        self.by_type = defaultdict[str, Counter[str]](Counter)
         self.counts, self.faults = Counter[str](), list[str]()
         self._info_hits = Hits()  # of the CameraInfo that came last
 
@@ -119,9 +125,7 @@ class Mill:
 
     def build(self) -> tuple[Messages, dict[str, str]]:
         """A good frame of any encoding, and which mutations its messages get."""
-        name = mutations.pick(self.rng, list(self.colors))
-        color = mutations.copy(self.colors[name])
-        depth = mutations.copy(mutations.pick(self.rng, list(self.depths.values())))
+        color, depth = self._draw(self.colors), self._draw(self.depths)
         info = mutations.copy(self.info)
         self.stamp_ns += PERIOD_NS
         for message in (color, depth, info):
@@ -133,6 +137,10 @@ class Mill:
         if isinstance(depth, CompressedImage):
             streams["depth"] = "compressed_depth"
         return Messages(color, depth, info), streams
+
+    def _draw(self, messages: dict[str, Any]) -> Any:
+        name = self.focus if self.focus in messages else mutations.pick(self.rng, list(messages))
+        return mutations.copy(messages[name])
 
     def feed(self, frame: Messages, hits: dict[str, Hits], what: str) -> tuple[bool, bool]:
         """Whether the frame must be refused, and whether it got through to the pipeline.
@@ -171,6 +179,15 @@ class Mill:
         if len(self.faults) < SHOWN:
             self.faults.append(text)
 
+    def _choose_streams(self, streams: list[str]) -> list[str]:
+        """Those that are mutated, the one of ``focus`` among them."""
+        chosen = list(self.rng.permutation(streams)[: self.rng.choice([1, 1, 1, 2, 3])])
+        if self.focus is None:
+            return chosen
+        stream = "color" if self.focus in self.colors else "depth"
+        stream = "info" if self.focus == INFO else stream
+        return [stream, *(other for other in chosen[1:] if other != stream)]
+
     def mutate(self, number: int) -> None:
         """One mutated frame."""
         frame, streams = self.build()
@@ -180,7 +197,7 @@ class Mill:
         )
         hits: dict[str, Hits] = {}
         names = []
-        for stream in self.rng.permutation(list(streams))[: self.rng.choice([1, 1, 1, 2, 3])]:
+        for stream in self._choose_streams(list(streams)):
             mutation = mutations.pick(self.rng, BY_STREAM[streams[stream]])
             hit = mutation(self.rng, getattr(frame, stream))
             is_distortion = mutation in mutations.DISTORTION
@@ -189,6 +206,9 @@ class Mill:
             self.counts[names[-1]] += 1
         what = f"number {number}: {', '.join(names)}"
         damaged, through = self.feed(frame, hits, what)
+        if self.focus is not None:
+            refused = int(damaged and not through)
+            self.by_type[self.focus].update(mutated=1, damaged=int(damaged), refused=refused)
         self.counts["damaged"] += damaged
         self.counts["refused"] += damaged and not through
         self.counts["harmless"] += not damaged
@@ -200,6 +220,7 @@ class Mill:
         """Good frames until one is through."""
         self.worker.settings = replace(self.worker.settings, node=NodeConfig())
         for tries in range(PATIENCE):
+            self.focus = None
             frame, _ = self.build()
             if self.feed(frame, {}, "a good frame")[1]:
                 self.counts["good"] += 1
@@ -208,12 +229,15 @@ class Mill:
         present = {str(s): p.message[:200] for s, p in self.problems.present.items()}
         self._fault(f"after number {number} no good frame gets through: {present}")
 
-    def run(self, count: int) -> dict[str, Any]:
-        """Mutate ``count`` frames and report."""
+    def run(self, count: int, each: bool = False) -> dict[str, Any]:
+        """Mutate ``count`` frames, or so many for each type, and report."""
+        types = [*self.colors, *self.depths, INFO] if each else [None]
+        count *= len(types)
         progress = Progress("mutations", max(count // 100, 1))
         memory_mb: list[float] = []
         began_s = time.monotonic()
         for number in range(count):
+            self.focus = types[number % len(types)]
             self.mutate(number)
             if number % GOOD_EVERY == 0:
                 self.recover(number)
@@ -233,6 +257,7 @@ class Mill:
             "faults": self.faults,
             "memory_mb": {"warm": round(before, 1), "end": round(after, 1)},
             "logged": self.logged,
+            "by_type": {name: dict(row) for name, row in self.by_type.items()},
             "counts": dict(sorted(self.counts.items())),
         }
 
@@ -242,10 +267,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=int, default=100_000, help="mutated frames (100000)")
+    parser.add_argument("--each", action="store_true", help="so many for every type of message")
     parser.add_argument("--seed", type=int, default=0, help="the mutations follow from it (0)")
     parser.add_argument("--json", type=Path, help="file for the report")
     args = parser.parse_args()
-    report = Mill(args.seed).run(args.count)
+    report = Mill(args.seed).run(args.count, args.each)
     if args.json:
         write_json(args.json, report)
     counts, memory = report["counts"], report["memory_mb"]
@@ -257,6 +283,8 @@ def main() -> int:
         f"({number('good at once')} at once); memory {memory['warm']} -> {memory['end']} MB; "
         f"{report['logged']} lines logged; {number('faults')} faults"
     )
+    for name, row in report["by_type"].items():
+        print(f"{name}: {row['mutated']} mutated, {row['refused']} of {row['damaged']} refused")
     for fault in report["faults"]:
         print(f"FAILED: {fault}")
     return 1 if number("faults") else 0

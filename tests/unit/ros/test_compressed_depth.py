@@ -81,7 +81,7 @@ def test_other_formats_are_refused_with_the_remedy(depth_mm, text, match):
         compressed_to_depth_m(message(encode_depth_mm(depth_mm), format=text), "/depth")
 
 
-@pytest.mark.parametrize("length", [0, 5, 12, 13, 60, -20])
+@pytest.mark.parametrize("length", [0, 5, 12, 13, 16, 19, 20, 60, -20])
 def test_truncated_data_is_refused(depth_mm, length):
     text, data = encode_depth_mm(depth_mm)
     with pytest.raises(DataError, match=r"/depth: expected 12 bytes of header and a PNG"):

@@ -195,6 +195,35 @@ def test_a_new_worker_starts_a_new_sequence(make_desk):
     assert [p.instance for p in desk.results[2].poses] == [0]
 
 
+class AskedJustThen(threading.Event):
+    """A ~/reset comes right after the worker has looked for one, once."""
+
+    def __init__(self):
+        super().__init__()
+        self.came = False
+
+    def is_set(self):
+        before = super().is_set()
+        if not before and not self.came:
+            self.came = True
+            self.set()
+        return before
+
+
+def test_a_reset_in_the_middle_of_a_frame_is_done_with_the_next(make_desk):
+    desk = make_desk(None, [("wedge", pose(x, 0.0, 0.8)) for x in (0.0, 0.2)])
+    desk.arrive()
+    desk.wait_for(lambda: 1 in desk.results)
+    desk.worker._forget = AskedJustThen()
+    desk.arrive()
+    desk.wait_for(lambda: 2 in desk.results)
+    assert desk.worker._forget.came
+    desk.world.hidden = {0}
+    desk.arrive()
+    desk.wait_for(lambda: 3 in desk.results)
+    assert [p.instance for p in desk.results[3].poses] == [0]
+
+
 def test_new_thresholds_are_used_from_the_next_frame_on(make_desk):
     """No frame is detected with the old thresholds and gated with the new ones."""
     desk = make_desk()
