@@ -202,7 +202,8 @@ class Camera:
         for name, message in drawn.items():
             is_depth = name in ("depth", "compressedDepth")
             shift_ns = int(state.depth_offset_s * 1e9) if is_depth else 0
-            message.header = Header(
+            stamp = ns_to_stamp(stamp_ns + shift_ns)
+            message.header = Header(stamp=stamp, frame_id=SYNTHETIC.frame_id)
                 stamp=ns_to_stamp(stamp_ns + shift_ns), frame_id=SYNTHETIC.frame_id
             )
             stream = next((s for s, transport in TRANSPORTS.items() if transport == name), name)
