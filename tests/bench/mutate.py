@@ -131,7 +131,7 @@ class Mill:
         if isinstance(color, CompressedImage):
             streams["color"] = "compressed"
         if isinstance(depth, CompressedImage):
-            streams["depth"] = "compressed_depth"
+            streams["depth"] = "rvl_depth" if "rvl" in depth.format else "compressed_depth"
         return Messages(color, depth, info), streams
 
     def feed(self, frame: Messages, hits: dict[str, Hits], what: str) -> tuple[bool, bool]:
