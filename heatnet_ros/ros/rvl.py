@@ -81,8 +81,9 @@ def _follow_runs(
 
     The next pair of lengths stands where the others of this one end: one after the other.
     """
-    quick, at, left = memoryview(numbers), 0, pixels
-    runs, heads = [], []
+    quick, at, left = numbers.data, 0, pixels
+    runs: list[int] = []
+    heads: list[int] = []
     while left:
         if at + 1 >= len(quick):
             raise ValueError("a stream that ends too soon")
