@@ -1,97 +1,59 @@
-"""Wait until an object lies still and is seen well, as a picking pipeline does before it grasps.
+"""Wait until an object lies still and is seen well, then print its pose; else say what is amiss.
 
-    python3 wait_for_stable_pose.py mug [--node /pose_node] [--timeout 10] [--ros-args ...]
+    python3 wait_for_stable_pose.py mug [--ros-args -p node:=/left/pose_node -p timeout_s:=30.0]
 
-Stable: in each of the last --count images that had a pose of it, none older than --max-age seconds,
-there is a pose within 2 mm and 2 degrees of the newest, whose own covariance allows no more at two
-sigma. Of several instances the first that is stable is taken. How sure the node must be of a pose
-is its parameter gate.min_score, for all who listen. Prints the pose; ends with 1 after --timeout
-seconds. In simulated time add --ros-args -p use_sim_time:=true.
+In simulated time add -p use_sim_time:=true. The node and this need ros-$ROS_DISTRO-vision-msgs.
 """
 
-import argparse
 import sys
-import time
 from collections import deque
 
-import numpy as np
 import rclpy
-from geometry_msgs.msg import PoseWithCovarianceStamped
-from rclpy.utilities import remove_ros_args
+from vision_msgs.msg import Detection3DArray
 
-NEAR = np.array([0.002, np.radians(2)])  # metres, radians
+from heatnet_ros.metrics import pose_errors
+from heatnet_ros.ros.messages import pose_to_matrix, stamp_to_ns, to_sigma_mm_deg
 
-
-def differ(a, b):
-    """Distance in metres and angle in radians of two poses."""
-    a, b = ((m.pose.pose.position, m.pose.pose.orientation) for m in (a, b))
-    (p_a, q_a), (p_b, q_b) = (
-        (np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w])) for p, q in (a, b)
-    )
-    return np.array([np.linalg.norm(p_a - p_b), 2 * np.arccos(min(abs(q_a @ q_b), 1.0))])
+COUNT, MAX_AGE_S, MIN_SCORE, MAX_MOVED, MAX_SIGMA = 5, 1.0, 0.5, 2.0, 1.0  # of both: mm and degrees
 
 
-def two_sigma(message):
-    """The largest in any direction, in metres and radians."""
-    covariance = np.array(message.pose.covariance).reshape(6, 6)
-    blocks = covariance[:3, :3], covariance[3:, 3:]
-    return 2 * np.sqrt([np.linalg.eigvalsh(block)[-1] for block in blocks])
+def find_faults(seen):
+    """What forbids to grasp one instance at the newest of its detections; empty: nothing."""
+    newest, T = seen[-1].results[0], [pose_to_matrix(d.results[0].pose.pose) for d in seen]
+    moved = max(max(pose_errors(T[-1], other)) for other in T)
+    sigmas = to_sigma_mm_deg(newest.pose.covariance)  # 0: unknown
+    age_s = (node.get_clock().now().nanoseconds - stamp_to_ns(seen[0].header.stamp)) / 1e9
+    checks = {
+        f"seen in {len(seen)} of {COUNT} images": len(seen) == COUNT,
+        f"the first of them {age_s:.2f} s old": abs(age_s) < MAX_AGE_S,
+        f"score {newest.hypothesis.score:.2f}": newest.hypothesis.score >= MIN_SCORE,
+        "sigma {:.1f} mm, {:.1f} deg".format(*sigmas): min(sigmas) > 0 and max(sigmas) < MAX_SIGMA,
+        f"moved by {moved:.1f} mm or deg": moved < MAX_MOVED,
+    }
+    return [text for text, good in checks.items() if not good]
 
 
-def find_stable(images):
-    """The pose of the newest image that all images repeat, or None. images: poses of each."""
-    for pose in images[-1]:
-        near = [any((differ(pose, other) < NEAR).all() for other in image) for image in images]
-        if all(near) and (two_sigma(pose) < NEAR).all():
-            return pose
-    return None
+def judge(message):
+    """Look at all instances of one image."""
+    faults[topic] = [f"the last image shows {[found.id for found in message.detections]}"]
+    for found in message.detections:
+        if found.results[0].hypothesis.class_id == sys.argv[1] and not stable.done():
+            seen.setdefault(found.id, deque(maxlen=COUNT)).append(found)
+            faults[found.id] = find_faults(seen[found.id])
+            if not faults[found.id]:
+                stable.set_result(found)
 
 
-def wait_for(node, topic, count, max_age_s, timeout_s):
-    """The first stable pose on ``topic``, or None after ``timeout_s``."""
-    images = deque(maxlen=count)
-
-    def keep(message):  # one message per instance, those of an image in a row
-        if not images or images[-1][0].header.stamp != message.header.stamp:
-            images.append([])
-        images[-1].append(message)
-
-    node.create_subscription(PoseWithCovarianceStamped, topic, keep, 50)
-    end = time.monotonic() + timeout_s
-    while rclpy.ok() and time.monotonic() < end:
-        rclpy.spin_once(node, timeout_sec=0.1)
-        oldest = rclpy.time.Time.from_msg(images[0][0].header.stamp) if images else None
-        fresh = oldest and (node.get_clock().now() - oldest).nanoseconds < max_age_s * 1e9
-        if len(images) == count and fresh and (pose := find_stable(images)):
-            return pose
-    return None
-
-
-def main():
-    """Wait, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("object", help="as its topics are called: ~/TOPIC/OBJECT")
-    parser.add_argument("--node", default="/pose_node")
-    parser.add_argument(
-        "--topic", default="pose_with_covariance", help="or pose_filtered, where it is published"
-    )
-    parser.add_argument("--count", type=int, default=5, help="images in a row (5)")
-    parser.add_argument("--max-age", type=float, default=1.0, help="of the first of them (1.0 s)")
-    parser.add_argument("--timeout", type=float, default=10.0, help="seconds (10)")
-    args = parser.parse_args(remove_ros_args(sys.argv)[1:])
-    rclpy.init()  # takes what follows --ros-args
-    node = rclpy.create_node("wait_for_stable_pose")
-    topic = f"{args.node}/{args.topic}/{args.object}"
-    pose = wait_for(node, topic, args.count, args.max_age, args.timeout)
-    if pose is None:
-        sys.exit(f"No stable pose on {topic} in {args.timeout:g} s.")
-    p, q, sigma = pose.pose.pose.position, pose.pose.pose.orientation, two_sigma(pose)
-    print(f"{args.object} in {pose.header.frame_id}")
-    print(f"position    {p.x:.4f} {p.y:.4f} {p.z:.4f} m, within {1e3 * sigma[0]:.1f} mm")
-    print(f"orientation {q.x:.4f} {q.y:.4f} {q.z:.4f} {q.w:.4f}, {np.degrees(sigma[1]):.1f} deg")
-
-
-if __name__ == "__main__":
-    main()
+if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+    sys.exit(__doc__)
+rclpy.init()
+node, stable, seen = rclpy.create_node("wait_for_stable_pose"), rclpy.Future(), {}
+topic = node.declare_parameter("node", "/pose_node").value + "/detections"
+faults = {topic: ["no message came; python -m heatnet_ros doctor says why"]}
+node.create_subscription(Detection3DArray, topic, judge, 10)
+timeout_s = node.declare_parameter("timeout_s", 10.0).value
+rclpy.spin_until_future_complete(node, stable, timeout_sec=timeout_s)
+if not stable.done():
+    sys.exit(f"No stable {sys.argv[1]} in {timeout_s:g} s: {faults}")
+found = stable.result()
+print(found.id, "in", found.header.frame_id, found.results[0].pose.pose)

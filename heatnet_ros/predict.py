@@ -24,11 +24,12 @@ from heatnet_ros.evaluate import ImageTruth, Scorer
 from heatnet_ros.evaluation_models import EvaluationModels
 from heatnet_ros.evaluation_report import build_report, format_table
 from heatnet_ros.files import write_json
+from heatnet_ros.image_inputs import add_calibration_arguments, check_depth_scale, list_file_inputs
 from heatnet_ros.objects import ObjectLibrary
 from heatnet_ros.params_file import load_known_params
 from heatnet_ros.pipeline import Pipeline, load_pipeline
 from heatnet_ros.predict_bag import list_bag_inputs
-from heatnet_ros.predict_inputs import InputSet, list_bop_inputs, list_file_inputs
+from heatnet_ros.predict_inputs import InputSet, list_bop_inputs
 from heatnet_ros.prediction import (
     Prediction,
     describe_prediction,
@@ -58,18 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--params", required=True, help="the node's parameter file")
     parser.add_argument("--out", type=Path, default=Path("out/predict"), help="folder to write")
     parser.add_argument("--depth", type=Path, help="depth image of a single INPUT image")
-    parser.add_argument(
-        "--camera",
-        metavar="FILE|fx,fy,cx,cy",
-        help="calibration: BOP camera.json, ROS calibration YAML, or four numbers in pixels "
-        "(default: camera.json beside the images)",
-    )
-    parser.add_argument(
-        "--depth-scale",
-        type=float,
-        default=0.001,
-        help="metres per unit of the depth images (0.001: millimetres)",
-    )
+    add_calibration_arguments(parser)
     parser.add_argument("--targets", type=Path, help="BOP targets file: only its images")
     parser.add_argument("--limit", type=int, help="only the first N images")
     add_topic_arguments(parser)
@@ -183,8 +173,7 @@ def number_objects(library: ObjectLibrary, inputs: InputSet) -> dict[str, int]:
 def _list_inputs(args: argparse.Namespace, node_config: NodeConfig) -> InputSet:
     if args.limit is not None and args.limit < 1:
         raise ConfigError(f"--limit: expected 1 or more, got {args.limit}.")
-    if not args.depth_scale > 0:
-        raise ConfigError(f"--depth-scale: expected metres per unit > 0, got {args.depth_scale}.")
+    check_depth_scale(args.depth_scale)
     path = find_recording(args.input)
     if is_bag(path):
         recorded = _list_bag(path, args, node_config)

@@ -1,4 +1,4 @@
-"""What ``predict`` and ``evaluate`` run on: images, a folder of them, a BOP scene or a split."""
+"""What ``predict`` and ``evaluate`` run on; here a BOP scene or a split of a data set."""
 
 from __future__ import annotations
 
@@ -16,15 +16,8 @@ from heatnet_ros.datasets.bop import (
     load_targets,
 )
 from heatnet_ros.datasets.entries import load_json, parse_entry
-from heatnet_ros.datasets.images import (
-    CameraFile,
-    list_images,
-    load_camera_file,
-    load_depth_m,
-    load_rgb,
-)
 from heatnet_ros.datasets.open import open_dataset
-from heatnet_ros.errors import ConfigError, DataError
+from heatnet_ros.errors import DataError
 from heatnet_ros.evaluate import ImageTruth, TruePose
 from heatnet_ros.types import Frame
 
@@ -37,7 +30,7 @@ class InputImage:
     """One image to run on: read by ``load_frame``; ``name`` is unique among the inputs.
 
     targets: object -> instances to find, where a targets file says it. stamp_ns: of the image's
-    header, in a bag.
+    header in a bag, or what its file is called.
     """
 
     name: str
@@ -203,87 +196,3 @@ def _bop_input(image: BopImage, scene: BopScene) -> InputImage:
         load_frame=image.load_frame,
         truths=truths,
     )
-
-
-def list_file_inputs(
-    path: Path, depth: Path | None, camera: str | None, metres_per_unit: float
-) -> InputSet:
-    """Inputs of one image or of a folder (``rgb/`` and ``depth/`` matched by stem, or images only).
-
-    The calibration is ``camera``, else a camera.json in the folder. Raises ConfigError without one,
-    DataError without an image.
-    """
-    if path.is_dir():
-        if depth is not None:
-            raise ConfigError(
-                "--depth belongs to a single image. For a folder put the depth images into "
-                f"{path / 'depth'} with the names of those in {path / 'rgb'}."
-            )
-        colors = list_images(path / "rgb" if (path / "rgb").is_dir() else path)
-        folder = path / "depth"
-        depths = {p.stem: p for p in list_images(folder)} if folder.is_dir() else {}
-    elif path.is_file():
-        colors, depths = [path], {path.stem: depth} if depth is not None else {}
-    else:
-        raise DataError(
-            f"Input {path} does not exist. Give an image, a folder, a BOP scene, a bag or `sample`."
-        )
-    if not colors:
-        raise DataError(_describe_empty(path))
-    names = [color.stem for color in colors]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{path} holds several images named {', '.join(twice)}. Rename them.")
-    calibration = _find_camera(path, camera)
-    images = []
-    for index, color in enumerate(colors):
-        partner = depths.get(color.stem)
-        load = _FileLoader(color, partner, calibration, metres_per_unit)
-        images.append(InputImage(color.stem, color, 0, index, partner is not None, load))
-    return InputSet(tuple(images))
-
-
-def _describe_empty(path: Path) -> str:
-    folders = [child for child in path.iterdir() if child.is_dir()]
-    splits = sorted(child.name for child in folders if any(map(is_scene, child.iterdir())))
-    if splits:
-        return (
-            f"{path} is a BOP data set. Give one of its splits ({', '.join(splits)}), such as "
-            f"{path / splits[0]}, or a scene in it."
-        )
-    return f"{path} holds no images. Put them there or into {path / 'rgb'}."
-
-
-def _find_camera(path: Path, camera: str | None) -> CameraFile:
-    if camera is not None:
-        return load_camera_file(camera)
-    beside = (path if path.is_dir() else path.parent) / "camera.json"
-    if beside.is_file():
-        return load_camera_file(str(beside))
-    scene = (path if path.is_dir() else path.parent).parent
-    if is_scene(scene):
-        raise ConfigError(
-            f"{path} belongs to the BOP scene {scene}, which knows its camera and depth: give "
-            "that folder, or --camera."
-        )
-    raise ConfigError(
-        f"No camera calibration for {path}: a pose cannot be computed without it. Give --camera "
-        "fx,fy,cx,cy (pixels), --camera camera.json, a ROS calibration YAML, or put a camera.json "
-        "beside the images."
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _FileLoader:
-    color: Path
-    depth: Path | None
-    camera: CameraFile
-    metres_per_unit: float
-
-    def __call__(self) -> Frame:
-        rgb = load_rgb(self.color)
-        self.camera.check_size(rgb.shape[:2], self.color)
-        depth_m = None
-        if self.depth is not None:
-            depth_m = load_depth_m(self.depth, self.metres_per_unit, rgb.shape[:2])
-        return Frame(rgb, self.camera.K, depth_m, self.camera.distortion, 0, str(self.color))

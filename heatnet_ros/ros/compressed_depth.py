@@ -1,4 +1,4 @@
-"""image_transport's ``compressedDepth``: a 12-byte header, then a PNG of 16 bit.
+"""image_transport's ``compressedDepth``: a 12-byte header, then a PNG of 16 bit, or RVL (rvl.py).
 
 The header holds, little endian, an int32 that decoders do not read and two float32 A and B.
 16UC1 is stored as it is (millimetres) and the header says nothing. 32FC1 is stored as inverse
@@ -7,7 +7,7 @@ depth, whose steps grow with the distance as those of a stereo camera do: a pixe
 depth_quantization s and depth_max: ``A = s * (s + 1)``, ``B = 1 - A / depth_max``. As these are
 round numbers, a damaged header is told from a whole one.
 
-``format`` names encoding and compression: ``16UC1; compressedDepth png``.
+``format`` names encoding and compression: ``16UC1; compressedDepth png``, or ``... rvl``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from heatnet_ros.errors import DataError
 from heatnet_ros.ros.encoded_images import read_size
 from heatnet_ros.ros.messages import check_depth
+from heatnet_ros.ros.rvl import decode_rvl, read_rvl_size
 from heatnet_ros.types import ALIGN_DEPTH, DepthF32
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _HEADER = struct.Struct("<i2f")
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_FORMAT = "compressedDepth png"
+_PNG_FORMAT, _RVL_FORMAT = "compressedDepth png", "compressedDepth rvl"
 ENCODINGS = ("16UC1", "mono16", "32FC1")
 # image_transport's defaults: farther is not stored, and the finest step
 _MAX_DEPTH_M = 10.0
@@ -75,13 +76,15 @@ def decode_depth_m(
     """``compressedDepth`` message -> HxW float32 metres, invalid pixels 0 or NaN.
 
     ``size_wh``: nothing of another size is decoded: a header can claim any.
-    Raises DataError where format, header or PNG are not as this module's first lines say.
+    Raises DataError where format, header, PNG or RVL are not as this module's first lines say.
     """
-    encoding = _read_encoding(message.format, topic)
-    stored, a, b = _read_stored(bytes(message.data), message.format, topic, size_wh)
+    encoding, is_rvl = _read_format(message.format, topic)
+    data = bytes(message.data)
+    stored = _read_stored(data, is_rvl, message.format, topic, size_wh)
     if encoding != "32FC1":
         depth = stored.astype(np.float32) * np.float32(1e-3)
     else:
+        _, a, b = _HEADER.unpack_from(data)
         _check_header(a, b, topic)
         inverse = stored.astype(np.float32) - np.float32(b)
         valid = (stored > 0) & (inverse > 0)
@@ -112,39 +115,51 @@ def _is_round(value: float, limits: tuple[float, float], step: float) -> bool:
     return bool(low <= value <= high and off <= _FLOAT_ERROR * max(value, step))
 
 
-def _read_encoding(text: str, topic: str) -> str:
+def _read_format(text: str, topic: str) -> tuple[str, bool]:
+    """The encoding, and whether it is RVL."""
     encoding, _, compression = (part.strip() for part in text.partition(";"))
-    if encoding not in ENCODINGS or compression not in ("", "compressedDepth", _PNG_FORMAT):
+    if encoding not in ENCODINGS or compression not in (
+        "", "compressedDepth", _PNG_FORMAT, _RVL_FORMAT
+    ):  # fmt: skip
         raise DataError(
-            f"{topic}: format is '{text}', expected '16UC1; {_PNG_FORMAT}' or the same with 32FC1. "
-            "Remap depth/image_raw to the base topic of aligned depth; where the publisher "
-            "compresses with rvl, set its parameter '<topic>.compressedDepth.format' to png."
+            f"{topic}: format is '{text}', expected '16UC1; {_PNG_FORMAT}' or the same with 32FC1 "
+            "or rvl. Remap depth/image_raw to the base topic of aligned depth."
         )
-    return encoding
+    return encoding, compression == _RVL_FORMAT
 
 
 def _read_stored(
-    data: bytes, text: str, topic: str, size_wh: tuple[int, int] | None
-) -> tuple[NDArray[np.uint16], float, float]:
-    png = data[_HEADER.size :]
-    size = read_size(png) if png.startswith(_PNG_START) else None
+    data: bytes, is_rvl: bool, text: str, topic: str, size_wh: tuple[int, int] | None
+) -> NDArray[np.uint16]:
+    content = data[_HEADER.size :]
+    if is_rvl:
+        size = read_rvl_size(content)
+    else:
+        size = read_size(content) if content.startswith(_PNG_START) else None
     if size is not None and size_wh is not None and size != size_wh:
         raise DataError(
             f"{topic}: depth is {size[0]}x{size[1]}, the colour image is {size_wh[0]}x{size_wh[1]};"
             f" expected the same size. {ALIGN_DEPTH}"
         )
-    stored = None
-    if size is not None:
-        stored = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
-    if stored is None or stored.ndim != 2 or stored.dtype != np.uint16:
-        got = f"{stored.shape} {stored.dtype}" if stored is not None else "damaged or truncated"
+    try:
+        return decode_rvl(content) if is_rvl else _read_png(content, size is not None)
+    except ValueError as fault:
+        what = "an RVL stream" if is_rvl else "a PNG of one channel and 16 bit"
         raise DataError(
-            f"{topic}: expected {_HEADER.size} bytes of header and a PNG of one channel and 16 bit "
-            f"behind them, got {len(data)} bytes of format '{text}', {got}. Check the publisher's "
-            "image_transport and the link."
-        )
-    _, a, b = _HEADER.unpack_from(data)
-    return np.asarray(stored, np.uint16), a, b
+            f"{topic}: expected {_HEADER.size} bytes of header and {what} behind them, got "
+            f"{len(data)} bytes of format '{text}', {fault}. Check the publisher's image_transport "
+            "and the link."
+        ) from fault
+
+
+def _read_png(png: bytes, whole: bool) -> NDArray[np.uint16]:
+    """Raises ValueError where it is not ``whole``, or another picture."""
+    image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) if whole else None
+    if image is None:
+        raise ValueError("damaged or truncated")
+    if image.ndim != 2 or image.dtype != np.uint16:
+        raise ValueError(f"{image.shape} {image.dtype}")
+    return np.asarray(image, np.uint16)
 
 
 def _write_png(image: NDArray[np.uint16]) -> bytes:

@@ -69,6 +69,17 @@ def pose_to_matrix(pose: Any) -> FloatArray:
     return se3.make_transform(R, np.array([p.x, p.y, p.z]))
 
 
+def to_sigma_mm_deg(covariance: Any) -> tuple[float, float]:
+    """36 numbers as geometry_msgs orders them -> largest standard deviation of any direction.
+
+    In mm and degrees; 0 where the covariance says unknown, NaN where it is none.
+    """
+    full = np.asarray(covariance, np.float64).reshape(6, 6)
+    with np.errstate(invalid="ignore"):
+        move, turn = (np.sqrt(np.linalg.eigvalsh(full[i : i + 3, i : i + 3])[-1]) for i in (0, 3))
+    return 1e3 * float(move), float(np.degrees(turn))
+
+
 def image_to_rgb(message: Image, topic: str) -> ImageU8:
     """Colour image -> HxWx3 uint8 RGB; rgb8 is not copied.
 

@@ -17,7 +17,7 @@ from rosgraph_msgs.msg import Clock
 
 from heatnet_ros.bags.choice import Wanted
 from heatnet_ros.ros.messages import ns_to_stamp, stamp_to_ns
-from heatnet_ros.ros.recordings import INFO, Item, Recording, open_recording
+from heatnet_ros.ros.recordings import INFO, ImageOptions, Item, Recording, open_recording
 from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.status_line import StatusLine
 from heatnet_ros.ros.tool_nodes import use_large_frames_profile
@@ -190,7 +190,8 @@ class Player(Node):  # type: ignore[misc]
 def play(path: Path, args: argparse.Namespace) -> None:
     """Open a recording and publish it, as ``replay``'s options say. Raises HeatnetError."""
     wanted = Wanted(args.color_topic, args.info_topic, args.depth_topic)
-    recording = open_recording(path, wanted, decode=args.transport == "raw")
+    images = ImageOptions(args.camera, args.depth_scale, args.fps)
+    recording = open_recording(path, wanted, args.transport == "raw", images)
     use_large_frames_profile()
     start_ros("replay", "publishes a recording", ["--ros-args", *args.ros_args])
     try:

@@ -1,4 +1,4 @@
-"""Recordings as streams of ROS messages: bags and BOP scenes, for ``replay``."""
+"""Recordings as streams of ROS messages: bags, BOP scenes, folders of images, for ``replay``."""
 
 from __future__ import annotations
 
@@ -8,21 +8,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 from heatnet_ros.bags.choice import Wanted, choose_topics, list_truth
 from heatnet_ros.bags.reader import Bag, is_bag
-from heatnet_ros.errors import DataError
-from heatnet_ros.predict_inputs import InputSet, list_bop_inputs
+from heatnet_ros.errors import ConfigError, DataError
+from heatnet_ros.image_inputs import list_file_inputs
+from heatnet_ros.predict_inputs import InputImage, InputSet, list_bop_inputs
 from heatnet_ros.ros.cameras import SYNTHETIC
 from heatnet_ros.ros.compressed_depth import decode_depth_m
 from heatnet_ros.ros.frames import is_compressed
 from heatnet_ros.ros.messages import array_to_image, compressed_to_rgb, ns_to_stamp, stamp_to_ns
+from heatnet_ros.types import Frame
 
 COLOR, INFO, DEPTH = "color/image_raw", "color/camera_info", "depth/image_raw"
-_SCENE_PERIOD_NS = 100_000_000
+# where nothing says when the images were taken
+_FIRST_NS = 10**9
+# so many images are tried before the calibration, or whatever they fail for, is to blame
+_TRIED = 5
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """What files of images do not say. camera: see ``load_camera_file``; of a folder of images.
+
+    images_per_s: where their names are no stamps.
+    """
+
+    camera: str | None = None
+    metres_per_unit: float = 0.001
+    images_per_s: float = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,17 +68,27 @@ class Recording(Protocol):
         """All messages, in the order of recording; each call begins anew."""
 
 
-def open_recording(path: Path, wanted: Wanted, decode: bool) -> Recording:
-    """A bag or a BOP scene. ``decode``: compressed images are published raw. Raises DataError."""
+def open_recording(
+    path: Path, wanted: Wanted, decode: bool, options: ImageOptions | None = None
+) -> Recording:
+    """A bag, a BOP scene or a folder of images. ``decode``: compressed images are published raw.
+
+    Raises DataError and, for a folder of images without calibration, ConfigError.
+    """
+    options = options or ImageOptions()
+    inputs = None if is_bag(path) or not path.is_dir() else list_bop_inputs(path, None)
+    if options.camera is not None and (is_bag(path) or inputs is not None):
+        raise ConfigError(f"{path} has its own calibration. Leave out --camera.")
     if is_bag(path):
         return BagRecording(Bag(path), wanted, decode)
-    inputs = list_bop_inputs(path, None)
-    if inputs is None:
+    if not path.is_dir():
         raise DataError(
             f"{path} is neither a bag (.mcap, .db3, .bag, a folder with metadata.yaml) nor a BOP "
-            "scene (a folder with scene_camera.json). Check the path."
+            "scene (a folder with scene_camera.json) nor a folder of images. Check the path."
         )
-    return SceneRecording(inputs)
+    if inputs is None:
+        inputs = list_file_inputs(path, None, options.camera, options.metres_per_unit)
+    return ImagesRecording(inputs, options.images_per_s)
 
 
 class BagRecording:
@@ -129,42 +157,64 @@ class BagRecording:
         return made
 
 
-class SceneRecording:
-    """A BOP scene as ten frames a second; its stamps begin at 1 s."""
+class ImagesRecording:
+    """A BOP scene or a folder of images: at their stamps, else evenly, from 1 s on.
 
-    def __init__(self, inputs: InputSet) -> None:
+    Raises DataError where the first images cannot be read.
+    """
+
+    def __init__(self, inputs: InputSet, images_per_s: float) -> None:
         self._images = inputs.images
+        self._times_ns = [
+            _FIRST_NS + round(number * 1e9 / images_per_s)
+            if image.stamp_ns is None else image.stamp_ns
+            for number, image in enumerate(self._images)
+        ]  # fmt: skip
         self.faults: list[str] = []
-        has_depth = all(image.has_depth for image in inputs.images)
         self.topics: dict[str, type] = {COLOR: Image, INFO: CameraInfo}
-        if has_depth:
+        with_depth = sum(image.has_depth for image in self._images)
+        if with_depth:
             self.topics[DEPTH] = Image
-        self.frames = len(inputs.images)
-        self.count = self.frames * len(self.topics)
-        self.span_ns = (10**9, 10**9 + (self.frames - 1) * _SCENE_PERIOD_NS)
+        self.frames = len(self._images)
+        self.count = 2 * self.frames + with_depth
+        self.span_ns = self._times_ns[0], self._times_ns[-1]
+        if not any(self._load(image) is not None for image in self._images[:_TRIED]):
+            raise DataError(self.faults[0])
 
     def read(self) -> Iterator[Item]:
         """An image that cannot be read is left out, with its CameraInfo."""
         self.faults.clear()
-        for number, image in enumerate(self._images):
-            try:
-                frame = image.load_frame()
-            except DataError as fault:
-                self.faults.append(str(fault))
+        for time_ns, image in zip(self._times_ns, self._images, strict=True):
+            frame = self._load(image)
+            if frame is None:
                 continue
-            time_ns = self.span_ns[0] + number * _SCENE_PERIOD_NS
             header = Header(stamp=ns_to_stamp(time_ns), frame_id=SYNTHETIC.frame_id)
-            height, width = frame.size_hw
-            info = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
-            info.k = frame.K.ravel().tolist()
-            info.p = [*frame.K[0], 0.0, *frame.K[1], 0.0, *frame.K[2], 0.0]
-            info.d = [0.0] * 5
-            messages = {INFO: info, COLOR: array_to_image(frame.rgb, "rgb8")}
-            if DEPTH in self.topics and frame.depth_m is not None:
+            messages = {INFO: _describe_camera(frame), COLOR: array_to_image(frame.rgb, "rgb8")}
+            if frame.depth_m is not None:
                 messages[DEPTH] = array_to_image(frame.depth_m, "32FC1")
             for topic, message in messages.items():
                 message.header = header
                 yield Item(topic, time_ns, message)
+
+    def _load(self, image: InputImage) -> Frame | None:
+        try:
+            return image.load_frame()
+        except DataError as fault:
+            self.faults.append(str(fault))
+            return None
+
+
+def _describe_camera(frame: Frame) -> CameraInfo:
+    """K, D and, for who rectifies the images, a P that keeps K."""
+    height, width = frame.size_hw
+    info = CameraInfo(width=width, height=height, distortion_model="plumb_bob", d=[0.0] * 5)
+    if frame.distortion.model != "none":
+        info.distortion_model = frame.distortion.model
+        info.d = list(frame.distortion.coefficients)
+    info.k = frame.K.ravel().tolist()
+    info.r = np.eye(3).ravel().tolist()
+    info.p = [*frame.K[0], 0.0, *frame.K[1], 0.0, *frame.K[2], 0.0]
+    return info
 
 
 def _copy(kind: Callable[..., Any], message: Any) -> Any:

@@ -9,11 +9,13 @@ from pathlib import Path
 from heatnet_ros.bags.choice import add_topic_arguments
 from heatnet_ros.bags.sample import find_recording
 from heatnet_ros.errors import ConfigError, HeatnetError
+from heatnet_ros.image_inputs import add_calibration_arguments, check_depth_scale
 
 _EXAMPLES = """\
 examples:
   replay sample --loop                       in one terminal, and in another
   pose_node --ros-args --params-file config/pose_demo.yaml
+  replay pictures --fps 30 --camera 615,615,320,240     rgb/*.png and depth/*.png (millimetres)
   replay lab.mcap --rate 0.5 --stamps now    half speed, stamped as if it were seen now
   replay lab.mcap --clock                    recorded stamps; pose_node with -p use_sim_time:=true
   replay lab.mcap --ros-args -r __ns:=/left  for a pose_node in the namespace /left
@@ -28,8 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     parser.add_argument(
         "input", type=Path, metavar="INPUT",
-        help="a bag (.mcap, .db3, .bag or a bag's folder), a BOP scene (taken as 10 images a "
-        "second), or `sample`, the bag that ships",
+        help="a bag (.mcap, .db3, .bag or a bag's folder), a BOP scene, a folder of images (with "
+        "rgb/ or color/, depth/ with the same names, camera.json or camera_info.yaml), or "
+        "`sample`, the bag that ships",
     )  # fmt: skip
     parser.add_argument("--rate", type=float, default=1.0, help="speed factor (1.0)")
     parser.add_argument("--loop", action="store_true", help="begin again at the end, until Ctrl-C")
@@ -53,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_topic_arguments(parser)
     parser.add_argument(
+        "--fps", type=float, default=10.0,
+        help="images a second, of a scene and of images whose names are no stamps: seconds such as "
+        "1311868164.363181, or nanoseconds of 19 digits (10.0)",
+    )  # fmt: skip
+    add_calibration_arguments(parser)
+    parser.add_argument(
         "--ros-args", nargs=argparse.REMAINDER, default=[], metavar="...",
         help="remappings as ROS takes them; must come last",
     )  # fmt: skip
@@ -62,6 +71,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand until the recording ends. Raises HeatnetError."""
     if not 0.001 <= args.rate <= 1000:
         raise ConfigError(f"--rate: expected a factor of 0.001 to 1000, got {args.rate:g}.")
+    if not 0.001 <= args.fps <= 1000:
+        raise ConfigError(f"--fps: expected 0.001 to 1000 images a second, got {args.fps:g}.")
+    check_depth_scale(args.depth_scale)
     path = find_recording(args.input)
     try:
         from heatnet_ros.ros.player import play

@@ -204,8 +204,6 @@ class Camera:
             shift_ns = int(state.depth_offset_s * 1e9) if is_depth else 0
             stamp = ns_to_stamp(stamp_ns + shift_ns)
             message.header = Header(stamp=stamp, frame_id=SYNTHETIC.frame_id)
-                stamp=ns_to_stamp(stamp_ns + shift_ns), frame_id=SYNTHETIC.frame_id
-            )
             stream = next((s for s, transport in TRANSPORTS.items() if transport == name), name)
             if getattr(state, stream):
                 publishers[name].publish(message)

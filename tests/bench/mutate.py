@@ -135,7 +135,7 @@ class Mill:
         if isinstance(color, CompressedImage):
             streams["color"] = "compressed"
         if isinstance(depth, CompressedImage):
-            streams["depth"] = "compressed_depth"
+            streams["depth"] = "rvl_depth" if "rvl" in depth.format else "compressed_depth"
         return Messages(color, depth, info), streams
 
     def _draw(self, messages: dict[str, Any]) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
+from rvl_encoder import encode_rvl
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
@@ -76,11 +77,14 @@ def build_colors(rgb: np.ndarray) -> dict[str, Image | CompressedImage]:
 
 
 def build_depths(mm: np.ndarray) -> dict[str, Image | CompressedImage]:
-    """HxW millimetres in every encoding and byte order, and as compressedDepth of both kinds."""
+    """HxW millimetres in every encoding and byte order, and as compressedDepth of all kinds."""
     depths: dict[str, Image | CompressedImage] = {}
     compressed = encode_depth_mm(np.rint(mm).astype(np.uint16)), encode_depth_m(mm / 1000)
     for text, data in compressed:
         depths[text] = CompressedImage(format=text, data=array.array("B", data))
+        stored = cv2.imdecode(np.frombuffer(data[12:], np.uint8), cv2.IMREAD_UNCHANGED)
+        rvl, text_rvl = data[:12] + encode_rvl(stored), text.replace("png", "rvl")
+        depths[text_rvl] = CompressedImage(format=text_rvl, data=array.array("B", rvl))
     for name in DEPTH_ENCODINGS:
         values = np.rint(mm) if name != "32FC1" else mm / 1000
         for order in "<>":
@@ -286,15 +290,16 @@ def compressed_size(rng: Rng, message: CompressedImage) -> bool:
     return True
 
 
-# --- compressedDepth: 12 bytes and a PNG
+# --- compressedDepth: 12 bytes and a PNG or RVL
 
 
 def depth_format(rng: Rng, message: CompressedImage) -> bool:
-    """Other texts than those of image_transport's PNG."""
+    """Other texts than those of image_transport, or than what the data are."""
     known = ("16UC1;",)  # says what the data are
     words = [word for word in _WORDS if word not in known]
+    before = message.format
     message.format = pick(rng, [*words, "32FC1; compressedDepth rvl", "jpeg", "8UC1; png"])
-    return True
+    return bool(message.format != before)
 
 
 def depth_header(rng: Rng, message: CompressedImage) -> bool:
@@ -340,6 +345,24 @@ def depth_png_kind(rng: Rng, message: CompressedImage) -> bool:
     fill = 0 if len(shape) == 2 and kind is np.uint16 else 90
     png = cv2.imencode(".png", np.full(shape, fill, kind))[1].tobytes()
     message.data = array.array("B", message.data.tobytes()[:12] + png)
+    return True
+
+
+def depth_rvl_bytes(rng: Rng, message: CompressedImage) -> bool:
+    """Without a checksum most of it is other pixels; the rest must not break anything."""
+    data = np.frombuffer(message.data, np.uint8).copy()
+    where = np.unique(rng.integers(12 + 8, len(data), int(rng.integers(1, 30))))
+    data[where] ^= rng.integers(1, 256, len(where), dtype=np.uint8)
+    message.data = array.array("B", data.tobytes())
+    return False
+
+
+def depth_rvl_size(rng: Rng, message: CompressedImage) -> bool:
+    """The header speaks of another size."""
+    sides = [(0, 0), (640, 47), (48, 640), (65_000, 65_000), (_UINT32, _UINT32), (320, 96)]
+    data = bytearray(message.data.tobytes())
+    data[12:20] = struct.pack("<II", *pick(rng, sides))
+    message.data = array.array("B", bytes(data))
     return True
 
 
@@ -428,6 +451,10 @@ BY_STREAM: dict[str, tuple[Callable[[Rng, Any], bool], ...]] = {
     "compressed_depth": (
         *ANY, cut, nonsense, beheaded, depth_format, depth_header, depth_header_bit,
         depth_png_bytes, depth_png_size, depth_png_kind,
+    ),
+    "rvl_depth": (
+        *ANY, cut, lengthen, nonsense, beheaded, depth_format, depth_header, depth_header_bit,
+        depth_rvl_bytes, depth_rvl_size,
     ),
     "info": (
         *ANY, focal_length, principal_point, other_elements, coefficients, number_of_coefficients,

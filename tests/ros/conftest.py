@@ -34,7 +34,10 @@ def bench(ros):
 
 @pytest.fixture(scope="session")
 def extra_messages(tmp_path_factory):
-    """tf2_msgs and vision_msgs: as installed, else built here, as PyPI has neither."""
+    """tf2_msgs and vision_msgs: as installed, else built here, as PyPI has neither.
+
+    The value is the folder that another process needs: python/ to import, lib/ to load.
+    """
     missing = [p for p in message_packages.DEFINITIONS if importlib.util.find_spec(p) is None]
     folder = tmp_path_factory.mktemp("messages")
     for package in missing:
@@ -46,5 +49,5 @@ def extra_messages(tmp_path_factory):
         message_packages.load(package, folder)
     sys.path.insert(0, str(folder / "python"))
     importlib.invalidate_caches()
-    yield
+    yield folder
     sys.path.remove(str(folder / "python"))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,19 +14,19 @@ import pytest
 import rclpy
 from bench import FRAME, TRUTH, Spinner
 from fakes import LIBRARY, World
-from geometry_msgs.msg import PoseWithCovarianceStamped
+from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Header
 
 from heatnet_ros.geometry import se3
 from heatnet_ros.objects import load_objects, save_objects
-from heatnet_ros.ros.markers import MarkerBuilder, pose_to_message
+from heatnet_ros.ros.detections import build_detections, import_vision_msgs
+from heatnet_ros.ros.markers import MarkerBuilder
 from heatnet_ros.ros.messages import ns_to_stamp
 from heatnet_ros.types import PoseEstimate
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT = ROOT / "examples" / "wait_for_stable_pose.py"
 COLLISION = ROOT / "examples" / "collision_objects.py"
-ROS_ARGS = ("--ros-args", "-r", "__node:=waiting")
 STILL = TRUTH[2][1]
 needs_moveit = pytest.mark.skipif(
     importlib.util.find_spec("moveit_msgs") is None,
@@ -40,25 +41,33 @@ def load(path):
     return module
 
 
-def start(path, *arguments):
+def start(path, *arguments, folder=None):
+    """folder: of ``extra_messages``."""
+    paths = {"PYTHONPATH": [ROOT], "LD_LIBRARY_PATH": []}
+    if folder is not None:
+        paths["PYTHONPATH"].append(folder / "python")
+        paths["LD_LIBRARY_PATH"].append(folder / "lib")
+    before = {name: os.environ.get(name, "") for name in paths}
     return subprocess.Popen(
         [sys.executable, str(path), *arguments],
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+        env=os.environ | {n: os.pathsep.join([*map(str, paths[n]), before[n]]) for n in paths},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
 class Publisher:
-    """Publishes poses of one object at 30 Hz in a thread of its own until it is stopped."""
+    """Publishes detections of one object at 30 Hz in a thread of its own until it is stopped."""
 
-    def __init__(self, name, poses, sigma_m=3e-4, sigma_rad=3e-3, age_s=0.0):
-        """poses: image number -> the 4x4 transforms seen in it."""
+    def __init__(self, poses, score=0.9, sigma_m=3e-4, sigma_rad=3e-3, age_s=0.0):
+        """poses: image number -> instance -> the 4x4 transform seen in it."""
+        self._msg = import_vision_msgs()
         self.spinner = Spinner(rclpy.create_node("stand_in", namespace="/example"))
         self._publisher = self.spinner.node.create_publisher(
-            PoseWithCovarianceStamped, f"pose_node/pose_with_covariance/{name}", 50
+            self._msg.Detection3DArray, "pose_node/detections", 50
         )
-        self._poses, self._age_s = poses, age_s
-        self._covariance = np.diag([sigma_m**2] * 3 + [sigma_rad**2] * 3).ravel().tolist()
+        self._clock = self.spinner.node.create_publisher(Clock, "/clock", 10)
+        self._poses, self._age_s, self._score = poses, age_s, score
+        self._covariance = np.diag([sigma_m**2] * 3 + [sigma_rad**2] * 3)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -67,11 +76,13 @@ class Publisher:
         number = 0
         while not self._over.wait(1 / 30):
             stamp = ns_to_stamp(time.time_ns() - round(self._age_s * 1e9))
-            for T in self._poses(number):
-                message = PoseWithCovarianceStamped(header=Header(stamp=stamp, frame_id=FRAME))
-                message.pose.pose = pose_to_message(T)
-                message.pose.covariance = self._covariance
-                self._publisher.publish(message)
+            seen = [
+                PoseEstimate("brick", T, self._score, 1, 0, "", i, covariance=self._covariance)
+                for i, T in self._poses(number).items()
+            ]
+            header = Header(stamp=stamp, frame_id=FRAME)
+            self._clock.publish(Clock(clock=stamp))  # for who uses simulated time
+            self._publisher.publish(build_detections(seen, header, LIBRARY, self._msg))
             number += 1
 
     def stop(self):
@@ -81,7 +92,7 @@ class Publisher:
 
 
 @pytest.fixture
-def publish(ros):
+def publish(ros, extra_messages):
     running = []
 
     def start_one(*arguments, **options):
@@ -92,9 +103,24 @@ def publish(ros):
         publisher.stop()
 
 
-def run_wait(*options, timeout="4"):
-    process = start(WAIT, "brick", "--node", "/example/pose_node", "--timeout", timeout, *options)
-    return process.communicate(timeout=60)[0], process.returncode
+@pytest.fixture
+def wait(extra_messages):
+    """Run the example to its end: what it printed and its exit status."""
+
+    def run(*options, node="/example/pose_node", timeout_s=4.0):
+        process = start_waiting(extra_messages, node, timeout_s, *options)
+        return process.communicate(timeout=60)[0], process.returncode
+
+    return run
+
+
+def start_waiting(folder, node, timeout_s, *options):
+    options = ("-p", f"node:={node}", "-p", f"timeout_s:={timeout_s}", *options)
+    return start(WAIT, "brick", "--ros-args", *options, folder=folder)
+
+
+def position(output):
+    return [float(re.search(rf"\b{axis}=([-\d.e]+)", output)[1]) for axis in "xyz"]
 
 
 def shifted(T, x_m):
@@ -103,52 +129,69 @@ def shifted(T, x_m):
     return moved
 
 
-def test_a_still_object_is_printed(publish):
-    publish("brick", lambda _: [STILL])
-    output, code = run_wait(timeout="30")
-    assert code == 0, output
-    x, y, z = (float(v) for v in output.split("position")[1].split()[:3])
-    assert np.allclose([x, y, z], STILL[:3, 3], atol=1e-4) and FRAME in output
-    assert "within 0.6 mm" in output, output
+def test_a_still_object_is_printed(publish, wait):
+    publish(lambda _: {0: STILL})
+    output, code = wait(timeout_s=30.0)
+    assert code == 0 and output.startswith(f"brick_0 in {FRAME} "), output
+    np.testing.assert_allclose(position(output), STILL[:3, 3], atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("poses", "options"),
+    ("poses", "options", "reason"),
     [
         # 1 mm further in each image: the fifth is 4 mm from the first
-        (lambda n: [shifted(STILL, 0.001 * n)], {}),
-        (lambda n: [STILL], {"sigma_m": 0.002}),
-        (lambda n: [STILL], {"sigma_rad": 0.05}),
-        (lambda n: [STILL], {"age_s": 2.0}),
+        (lambda n: {0: shifted(STILL, 0.001 * n)}, {}, "['moved by 4.0 mm or deg']"),
+        (lambda n: {} if n % 10 else {0: STILL}, {}, "['the first of them 1."),
+        (lambda n: {0: STILL}, {"sigma_m": 0.002}, "['sigma 2.0 mm, 0.2 deg']"),
+        (lambda n: {0: STILL}, {"sigma_rad": 0.05}, "['sigma 0.3 mm, 2.9 deg']"),
+        (lambda n: {0: STILL}, {"sigma_m": 0.0}, "['sigma 0.0 mm, 0.2 deg']"),
+        (lambda n: {0: STILL}, {"score": 0.3}, "['score 0.30']"),
+        (lambda n: {0: STILL}, {"age_s": 2.0}, "['the first of them 2."),
+        (lambda n: {}, {}, "pose_node/detections': ['the last image shows []']"),
     ],
-    ids=["moving", "uncertain position", "uncertain rotation", "old"],
-)
-def test_what_is_not_stable_is_not_taken(publish, poses, options):
-    publish("brick", poses, **options)
-    output, code = run_wait()
-    assert code == 1 and "No stable pose" in output, output
+    ids=[
+        "moving", "seldom seen", "uncertain position", "uncertain rotation", "unknown", "weak",
+        "old", "not there",
+    ],
+)  # fmt: skip
+def test_what_is_not_stable_is_not_taken_and_it_says_why(publish, wait, poses, options, reason):
+    publish(poses, **options)
+    output, code = wait()
+    assert code == 1 and "No stable brick in 4 s" in output and reason in output, output
 
 
-def test_a_still_instance_beside_a_moving_one(publish):
-    far = shifted(STILL, 0.3)
-    publish("brick", lambda n: [shifted(STILL, 0.002 * n), far])
-    output, code = run_wait(timeout="30")
+def test_in_simulated_time_the_age_is_that_of_its_clock(publish, wait):
+    publish(lambda _: {0: STILL}, age_s=1e6)
+    output, code = wait("-p", "use_sim_time:=true", timeout_s=30.0)
     assert code == 0, output
-    assert float(output.split("position")[1].split()[0]) == pytest.approx(far[0, 3], abs=1e-3)
+    output, code = wait()
+    assert code == 1 and "the first of them 1000000." in output
 
 
-def test_with_the_real_node_and_ros_arguments(bench):
+def test_without_a_node_it_says_whom_to_ask(ros, wait):
+    output, code = wait(node="/nobody", timeout_s=0.5)
+    assert code == 1
+    assert "'/nobody/detections': ['no message came; python -m heatnet_ros doctor" in output
+
+
+def test_a_still_instance_beside_a_moving_one(publish, wait):
+    far = shifted(STILL, 0.3)
+    publish(lambda n: {0: shifted(STILL, 0.002 * n), 1: far})
+    output, code = wait(timeout_s=30.0)
+    assert code == 0 and output.startswith("brick_1 "), output
+    assert position(output)[0] == pytest.approx(far[0, 3], abs=1e-3)
+
+
+def test_with_the_real_node(bench, extra_messages):
     bench.start()
-    name = f"{bench.namespace}/pose_node"
-    process = start(WAIT, "brick", "--node", name, "--timeout", "40", *ROS_ARGS)
+    process = start_waiting(extra_messages, f"{bench.namespace}/pose_node", 40.0)
     try:
         bench.stream(lambda: process.poll() is not None, "the example ends", 90)
         output = process.communicate()[0]
     finally:
         process.kill()
     assert process.returncode == 0, output
-    x, y, z = (float(v) for v in output.split("position")[1].split()[:3])
-    assert np.allclose([x, y, z], STILL[:3, 3], atol=0.003)
+    np.testing.assert_allclose(position(output), STILL[:3, 3], atol=0.003)
 
 
 def test_without_moveit_it_says_what_to_install(tmp_path):

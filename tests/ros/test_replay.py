@@ -8,6 +8,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import rclpy
@@ -199,6 +200,30 @@ def test_replay_keeps_intervals_and_pairs(ros, tmp_path, options, endings, rate)
         np.testing.assert_allclose(steps, 0.2)
         assert stamps["color"][0] == Bag(ROOT / SAMPLE).span_ns[0]
         assert frames.seen["depth"][0][1].format == "16UC1; compressedDepth png"
+
+
+def test_a_folder_of_images_is_a_camera(listen, tmp_path):
+    """Frames of the sample as files, named by their stamps: the node finds what is in them."""
+    bag = Bag(ROOT / SAMPLE)
+    frames = BagFrames(bag, choose_topics(bag, Wanted()), NodeConfig())
+    stamps = []
+    for name in ("rgb", "depth"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+    for reference in frames.frames:
+        frame = frames.load(reference)
+        name = f"{frame.stamp_ns}.png"
+        cv2.imwrite(str(tmp_path / "pictures" / "rgb" / name), frame.rgb[..., ::-1])
+        depth_mm = np.rint(np.nan_to_num(frame.depth_m) * 1000).astype(np.uint16)
+        cv2.imwrite(str(tmp_path / "pictures" / "depth" / name), depth_mm)
+        stamps.append(frame.stamp_ns)
+    camera = ",".join(str(frame.K[i]) for i in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    listener, log = listen("/files"), tmp_path / "replay.log"
+    words = (str(tmp_path / "pictures"), "--camera", camera, "--ros-args", "-r", "__ns:=/files")
+    with start_node(tmp_path, "/files"), command(log, "replay", *words) as process:
+        wait_for(lambda: process.poll() is not None, "the end", tmp_path / "node_files.log", log)
+        assert process.returncode == 0, log.read_text()
+    mugs = [(ns, position) for name, ns, position in listener.poses if name == "mug"]
+    assert {ns for ns, _ in mugs} <= set(stamps) and len(mugs) >= 6
 
 
 def test_two_cameras_in_two_namespaces_do_not_mix(listen, tmp_path):

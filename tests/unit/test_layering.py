@@ -76,7 +76,7 @@ LAYERS = {
     "bags": BASE | {"geometry", "ros"},  # only its conversions and pairing, which need no rclpy
     "params_file": BASE | {"ros"},  # only its config dataclass, which needs no rclpy
     "checks": RUN_TIME | {"params_file", "ros"},  # of ros only its config dataclass
-    "ros": OFFLINE | {"params_file", "bags", "checks", "predict_inputs"},
+    "ros": OFFLINE | {"params_file", "bags", "checks", "predict_inputs", "image_inputs"},
 }
 # third-party packages that belong to some folders only, at any depth of import
 HOMES = {

@@ -12,8 +12,8 @@ from fakes import K, World, pose
 
 from heatnet_ros.datasets import bop
 from heatnet_ros.errors import ConfigError, DataError, ModelError
+from heatnet_ros.image_inputs import list_file_inputs
 from heatnet_ros.predict import add_arguments, run
-from heatnet_ros.predict_inputs import list_file_inputs
 
 CAMERA = "615,612,320,241"
 

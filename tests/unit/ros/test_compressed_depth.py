@@ -71,7 +71,8 @@ def test_older_forms_of_the_format_are_read(depth_mm, text):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("16UC1; compressedDepth rvl", r"/depth: format is '16UC1; compressedDepth rvl'.*to png"),
+        ("16UC1; compressedDepth zstd", r"/depth: format is '16UC1; compressedDepth zstd'.*or rvl"),
+        ("16UC1; compressedDepth rvl", "an RVL stream behind them"),
         ("bgr8; jpeg compressed bgr8", r"/depth: format is 'bgr8; jpeg.*expected '16UC1"),
         ("", r"/depth: format is ''"),
     ],

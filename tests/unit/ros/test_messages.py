@@ -10,6 +10,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, RegionOfInterest
 
 from heatnet_ros.errors import DataError
 from heatnet_ros.geometry.camera import project
+from heatnet_ros.geometry.se3 import exp_so3
 from heatnet_ros.ros.messages import (
     array_to_image,
     camera_info_to_intrinsics,
@@ -17,6 +18,7 @@ from heatnet_ros.ros.messages import (
     image_size_of,
     image_to_depth_m,
     image_to_rgb,
+    to_sigma_mm_deg,
 )
 from heatnet_ros.types import Distortion
 
@@ -375,3 +377,13 @@ def test_truncated_data_does_not_reach_cv_bridge(bridge):
     with pytest.raises(DataError, match=r"/color: image is empty"):
         image_to_rgb(array_to_image(RGB[:0, :, 0], "bayer_rggb8"), "/color")
     assert module.calls == 0
+
+
+def test_the_largest_deviation_of_any_direction_in_mm_and_degrees():
+    R = exp_so3(np.array([0.3, -0.8, 0.5]))
+    covariance = np.zeros((6, 6))
+    covariance[:3, :3] = R @ np.diag([0.001, 0.004, 0.002]) ** 2 @ R.T
+    covariance[3:, 3:] = R @ np.diag([0.03, 0.01, 0.02]) ** 2 @ R.T
+    assert to_sigma_mm_deg(covariance.ravel()) == pytest.approx((4.0, np.degrees(0.03)))
+    assert to_sigma_mm_deg(np.zeros(36)) == (0.0, 0.0)
+    assert np.isnan(to_sigma_mm_deg(-np.eye(6).ravel())).all()

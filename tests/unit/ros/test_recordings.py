@@ -1,4 +1,4 @@
-"""Recordings as streams of ROS messages: a BOP scene and the sample bag."""
+"""Recordings as streams of ROS messages: a BOP scene, a folder of images, the sample bag."""
 
 import json
 
@@ -13,12 +13,13 @@ pytest.importorskip("rosbags", reason="the extra `bag` (rosbags) is not installe
 from heatnet_ros.bags.choice import Wanted
 from heatnet_ros.bags.sample import SAMPLE
 from heatnet_ros.bags.writer import BagWriter
-from heatnet_ros.errors import DataError
+from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.resources import find_resource
 from heatnet_ros.ros.compressed_depth import encode_depth_mm
 from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
 from heatnet_ros.ros.messages import stamp_to_ns
-from heatnet_ros.ros.recordings import COLOR, DEPTH, INFO, open_recording
+from heatnet_ros.ros.recordings import COLOR, DEPTH, INFO, ImageOptions, open_recording
+from heatnet_ros.types import Distortion
 
 RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 DEPTH_MM = np.random.default_rng(1).integers(500, 900, (48, 64)).astype(np.uint16)
@@ -114,6 +115,85 @@ def test_an_unreadable_image_of_a_scene_is_left_out(scene):
     assert len(recording.faults) == 1 and "000003.png" in recording.faults[0]
 
 
-def test_what_is_no_recording_is_said(tmp_path):
-    with pytest.raises(DataError, match=r"is neither a bag .* nor a BOP scene"):
-        open_recording(tmp_path, Wanted(), decode=True)
+def write_folder(folder, names, color="rgb", depths=None, K=K_MATRIX):
+    """Colour, depth and camera.json; the number in a name is written into a pixel of its depth."""
+    for sub, stems in ((color, names), ("depth", names if depths is None else depths)):
+        (folder / sub).mkdir(parents=True)
+        for i, stem in enumerate(stems):
+            image = RGB[..., ::-1] if sub == color else DEPTH_MM + np.uint16(i)
+            cv2.imwrite(str(folder / sub / f"{stem}.png"), image)
+    fx, fy, cx, cy = K[0, 0], K[1, 1], K[0, 2], K[1, 2]
+    numbers = {"fx": fx, "fy": fy, "cx": cx, "cy": cy, "width": 64, "height": 48}
+    (folder / "camera.json").write_text(json.dumps(numbers))
+    return folder
+
+
+@pytest.mark.parametrize(("names", "stamps_ns"), [
+    (("000000", "000001", "000002"), (10**9, 10**9 + 5 * 10**7, 10**9 + 10**8)),
+    (("a", "b"), (10**9, 10**9 + 5 * 10**7)),
+    (("1311868164.363181", "1311868165.25"), (1311868164363181000, 1311868165250000000)),
+    (("9.5", "10.25"), (9500000000, 10250000000)),  # in their order, not in that of the alphabet
+    (("1403636579763555584", "1403636579813555456"), (1403636579763555584, 1403636579813555456)),
+    # one of them is no stamp
+    (("1311868164.363181", "x"), (10**9, 10**9 + 5 * 10**7)),
+])  # fmt: skip
+@pytest.mark.parametrize("color", ["rgb", "color"])
+def test_a_folder_of_images_has_the_stamps_of_its_names(tmp_path, names, stamps_ns, color):
+    folder = write_folder(tmp_path / "pictures", names, color)
+    recording = open_recording(folder, Wanted(), True, ImageOptions(images_per_s=20.0))
+    assert recording.topics == {COLOR: Image, INFO: CameraInfo, DEPTH: Image}
+    items = list(recording.read())
+    assert recording.count == len(items) == 3 * len(names) and not recording.faults
+    assert recording.span_ns == (stamps_ns[0], stamps_ns[-1])
+    for i, stamp_ns in enumerate(stamps_ns):
+        messages = {item.topic: item.message for item in items[3 * i : 3 * i + 3]}
+        assert {stamp_to_ns(m.header.stamp) for m in messages.values()} == {stamp_ns}
+        images = ImageSet(messages[COLOR], messages[DEPTH], messages[INFO], 0.0)
+        frame = build_frame(images, Topics("/c", "/i", "/d"), False)
+        np.testing.assert_array_equal(frame.rgb, RGB)
+        np.testing.assert_array_equal(np.rint(frame.depth_m * 1000), DEPTH_MM + i)
+        assert frame.K.ravel().tolist() == K
+
+
+def test_a_ros_calibration_and_another_depth_scale(tmp_path):
+    folder = write_folder(tmp_path / "pictures", ["1", "2"], depths=["2"])
+    (folder / "camera.json").unlink()
+    (folder / "camera_info.yaml").write_text(
+        "image_width: 64\nimage_height: 48\n"
+        f"camera_matrix: {{rows: 3, cols: 3, data: {K}}}\n"
+        "distortion_model: plumb_bob\n"
+        "distortion_coefficients: {rows: 1, cols: 5, data: [0.1, -0.2, 0.001, 0.002, 0.0]}\n"
+    )
+    recording = open_recording(folder, Wanted(), True, ImageOptions(metres_per_unit=1e-4))
+    topics = [item.topic for item in recording.read()]
+    assert topics == [INFO, COLOR, INFO, COLOR, DEPTH] and recording.count == 5
+    items = list(recording.read())
+    messages = {item.topic: item.message for item in items}
+    images = ImageSet(messages[COLOR], messages[DEPTH], messages[INFO], 0.0)
+    frame = build_frame(images, Topics("/c", "/i", "/d"), False)
+    assert frame.distortion == Distortion("plumb_bob", (0.1, -0.2, 0.001, 0.002, 0.0))
+    np.testing.assert_allclose(frame.depth_m, DEPTH_MM * 1e-4, rtol=1e-6)
+
+
+def test_a_folder_that_cannot_be_published_says_why(tmp_path):
+    folder = write_folder(tmp_path / "other", ["1"], depths=["7"])
+    with pytest.raises(DataError, match=r"None of the 1 images in .*depth has the name .*1\.png"):
+        open_recording(folder, Wanted(), True)
+    folder = write_folder(tmp_path / "small", ["1", "2"])
+    for name in ("1", "2"):
+        cv2.imwrite(str(folder / "rgb" / f"{name}.png"), RGB[:24])
+    with pytest.raises(DataError, match=r"1\.png is 64x24, the calibration .* is for 64x48"):
+        open_recording(folder, Wanted(), True)
+    (folder / "camera.json").unlink()
+    with pytest.raises(ConfigError, match=r"No camera calibration .* camera_info\.yaml beside"):
+        open_recording(folder, Wanted(), True)
+    with pytest.raises(DataError, match=r"is neither a bag .* nor a BOP scene .* nor a folder"):
+        open_recording(tmp_path / "nothing", Wanted(), True)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"holds no images: .* Nor is it a bag"):
+        open_recording(tmp_path / "empty", Wanted(), True)
+
+
+def test_a_scene_has_its_own_calibration(scene):
+    with pytest.raises(ConfigError, match="has its own calibration"):
+        open_recording(scene, Wanted(), True, ImageOptions(camera="600,600,32,24"))
