@@ -85,7 +85,7 @@ class Problems:
         with self._lock:
             problem = self._present.pop(source, None)
         if problem is not None and problem.logged:  # else good and bad frames flood the log
-            self._log_info(f"Solved ({source}): {problem.message}")
+            self._log_info(f"Solved ({source}): {problem.message.split('. ')[0]}")  # no remedy
 
     def forget(self) -> None:
         """Drop all problems without a word: the node starts anew, and may say the same again."""

@@ -37,9 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=1.0, help="speed factor (1.0)")
     parser.add_argument("--loop", action="store_true", help="begin again at the end, until Ctrl-C")
     parser.add_argument(
-        "--stamps", choices=("recorded", "now"), default="recorded",
+        "--stamps", choices=("recorded", "now"),
         help="recorded: as in the file; now: the moment of publishing, colour and depth of one "
-        "frame moved alike (recorded)",
+        "frame moved alike (recorded; with --loop and without --clock: now, as stamps that jump "
+        "back are a fault to whoever has no simulated time)",
     )  # fmt: skip
     parser.add_argument(
         "--clock", action="store_true",
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--rate: expected a factor of 0.001 to 1000, got {args.rate:g}.")
     if not 0.001 <= args.fps <= 1000:
         raise ConfigError(f"--fps: expected 0.001 to 1000 images a second, got {args.fps:g}.")
+    if args.stamps is None:
+        args.stamps = "now" if args.loop and not args.clock else "recorded"
     check_depth_scale(args.depth_scale)
     path = find_recording(args.input)
     try:

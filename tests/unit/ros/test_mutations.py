@@ -1,5 +1,6 @@
 """The short version of the mutation run: ``python tests/bench/mutate.py`` is the long one."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -33,7 +34,8 @@ def test_every_type_of_message_is_mutated(tmp_path):
     rows = mutate(tmp_path / "report.json", "--count", "100", "--each")["by_type"]
     colors = {"rgb8", "bgr8", "rgba8", "bgra8", "mono8", "padded", "jpg", "png"}
     depths = {f"{name}{order}" for name in ("16UC1", "mono16", "32FC1") for order in "<>"}
-    depths |= {f"{name}; compressedDepth png" for name in ("16UC1", "32FC1")}
+    compressed = itertools.product(("16UC1", "32FC1"), ("png", "rvl"))
+    depths |= {f"{name}; compressedDepth {kind}" for name, kind in compressed}
     assert set(rows) == colors | depths | {"camera_info"}
     for name, row in rows.items():
         assert row["mutated"] == 100 and row["refused"] == row["damaged"] > 50, (name, row)
