@@ -111,9 +111,9 @@ class Follower:
         """
         given = {id(pose.detection) for pose in poses}
         without = [d for d in detections if id(d) not in given]
-        before = self._seen
+        known = self._seen | self._missing.keys()
         self._note_missing(poses, stamp_ns)
-        if self._seen - before:
+        if self._seen - known:
             self._pause_s = SOON_S
         self._lost = bool(self._missing) or any(d.followed for d in without)
         self._tries += 1
