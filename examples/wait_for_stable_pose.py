@@ -9,12 +9,16 @@ import sys
 from collections import deque
 
 import rclpy
-from vision_msgs.msg import Detection3DArray
 
 from heatnet_ros.metrics import pose_errors
 from heatnet_ros.ros.messages import pose_to_matrix, stamp_to_ns, to_sigma_mm_deg
 
-COUNT, MAX_AGE_S, MIN_SCORE, MAX_MOVED, MAX_SIGMA = 5, 1.0, 0.5, 2.0, 1.0  # of both: mm and degrees
+try:
+    from vision_msgs.msg import Detection3DArray
+except ImportError:
+    sys.exit("vision_msgs is missing: apt install ros-$ROS_DISTRO-vision-msgs, for node and this.")
+COUNT, MAX_AGE_S, MIN_SCORE, MAX_MOVED = 5, 1.0, 0.5, 2.0  # the last of both: mm and degrees
+MAX_SIGMA_MM, MAX_SIGMA_DEG = 1.5, 3.0
 
 
 def find_faults(seen):
@@ -27,7 +31,8 @@ def find_faults(seen):
         f"seen in {len(seen)} of {COUNT} images": len(seen) == COUNT,
         f"the first of them {age_s:.2f} s old": abs(age_s) < MAX_AGE_S,
         f"score {newest.hypothesis.score:.2f}": newest.hypothesis.score >= MIN_SCORE,
-        "sigma {:.1f} mm, {:.1f} deg".format(*sigmas): min(sigmas) > 0 and max(sigmas) < MAX_SIGMA,
+        "sigma {:.1f} mm, {:.1f} deg".format(*sigmas): 0 < sigmas[0] < MAX_SIGMA_MM
+        and 0 < sigmas[1] < MAX_SIGMA_DEG,
         f"moved by {moved:.1f} mm or deg": moved < MAX_MOVED,
     }
     return [text for text, good in checks.items() if not good]

@@ -145,6 +145,11 @@ class Follower:
         self._pause_s = SOON_S
         self._pending, self._missing, self._seen, self._tries = [], {}, set(), 0
 
+    def look_soon(self) -> None:
+        """Let the next look come with the next frame: what is looked for has changed."""
+        self._wait()  # it looks for what was wanted before
+        self._looked_ns, self._pause_s, self._rest_until_s = None, SOON_S, 0.0
+
     def forget_others(self, objects: Collection[str]) -> None:
         """Look no more for what was lost, and at no box, of other objects than these."""
         self._missing = {k: seen_ns for k, seen_ns in self._missing.items() if k[0] in objects}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,11 @@ class Manifest:
         """The network file."""
         return self.folder / self.onnx_file
 
+    @property
+    def unmeasured(self) -> list[str]:
+        """Objects whose poses' covariance nobody has measured."""
+        return [name for name in self.objects if name not in self.covariance_scale]
+
     def choose_engine(self, config: EngineConfig) -> EngineConfig:
         """The configuration whose ``auto`` precision is one that this network bears."""
         if config.precision == "auto" and not self.bf16:
@@ -61,6 +67,14 @@ _FIELDS = {
     "outputs": dict, "training": dict, "accuracy": dict, "bf16": bool,
     "covariance_scale": dict,
 }  # fmt: skip
+
+
+def describe_unmeasured(objects: Sequence[str]) -> str:
+    """What a user has to know of their covariance."""
+    return (
+        f"the covariance of {', '.join(objects)} was not measured and is told with care, often too "
+        "large (docs/stability.md)"
+    )
 
 
 def load_manifest(folder: Path) -> Manifest:

@@ -61,6 +61,11 @@ class Pipeline:
         }
 
     @property
+    def unmeasured(self) -> list[str]:
+        """Objects whose poses' covariance was not measured."""
+        return self._estimator.manifest.unmeasured
+
+    @property
     def needs_depth(self) -> bool:
         """True when the estimator's network takes depth: without it there are no poses."""
         return "depth" in self._estimator.manifest.inputs
@@ -138,6 +143,8 @@ class Pipeline:
         if config.objects:
             for memory in (self._follower, self._instances, self._filters):
                 memory.forget_others(config.objects)
+        if (config.objects, config.detector) != (self.config.objects, self.config.detector):
+            self._follower.look_soon()
         self._detector.config = config.detector
         self._estimator.config = config.estimator
         self._refiner = build_refiner(config.refiner, self.library)

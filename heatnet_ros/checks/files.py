@@ -23,7 +23,7 @@ from heatnet_ros.engines import Check, Engine, has_gpu, is_installed, list_engin
 from heatnet_ros.engines.plan_cache import compare_with, find_fault
 from heatnet_ros.errors import EngineError, HeatnetError
 from heatnet_ros.estimators.agreement import build_check
-from heatnet_ros.manifest import Manifest, load_manifest
+from heatnet_ros.manifest import Manifest, describe_unmeasured, load_manifest
 from heatnet_ros.objects import ObjectLibrary, load_objects
 from heatnet_ros.params_file import load_known_params, load_qos_overrides
 from heatnet_ros.resources import find_resource
@@ -92,6 +92,9 @@ def _check_fit(
     except HeatnetError as fault:
         yield from_error(fault, "models")
     yield from _check_depth_use(manifests["estimator"], parameters)
+    unmeasured = manifests["estimator"].unmeasured
+    if unmeasured:
+        yield ok("estimator", describe_unmeasured(unmeasured))
 
 
 def _check_tf() -> Iterator[Finding]:

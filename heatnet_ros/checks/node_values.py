@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from heatnet_ros.checks.depth import DepthMeasure, check_depth
@@ -72,13 +73,16 @@ def _check_drops(values: Mapping[str, str], color: str) -> Finding | None:
     return warning(
         color,
         f"{drops:.0%} of the images are missing between the stamps that the node received",
-        "The camera leaves frames out (exposure, USB, load), or they get lost on the way: "
-        "python -m heatnet_ros doctor tells which.",
+        "The camera leaves frames out (exposure, USB, load), or they get lost on the way: the "
+        "doctor's line on the topic tells which.",
     )
 
 
-def check_node(node: str, values: Mapping[str, str]) -> list[Finding]:
-    """What the node is doing, its engines and times, why objects have no pose."""
+def check_node(node: str, values: Mapping[str, str], with_input: bool = True) -> list[Finding]:
+    """What the node is doing, its engines and times, why objects have no pose.
+
+    with_input: also what it measured of its input, which one need not hear twice.
+    """
     state = values.get("state", "unknown")
     if state != "active":
         return [
@@ -98,7 +102,7 @@ def check_node(node: str, values: Mapping[str, str]) -> list[Finding]:
     ]
     if stages:
         found += [ok(f"{node} stages", f"{', '.join(stages)} ms"), _judge_latency(node, values)]
-    return found + check_values(values) + _judge_poses(node, values)
+    return found + (check_values(values) if with_input else []) + _judge_poses(node, values)
 
 
 def _judge_latency(node: str, values: Mapping[str, str]) -> Finding:
@@ -154,6 +158,7 @@ def _judge_poses(node: str, values: Mapping[str, str]) -> list[Finding]:
 
 def _number(values: Mapping[str, str], key: str) -> float | None:
     try:
-        return float(values[key])
+        number = float(values[key])
     except (KeyError, ValueError):  # "none" of what was not measured yet
         return None
+    return number if math.isfinite(number) else None

@@ -53,7 +53,9 @@ def examine(request: Request, parameters: ParameterSet) -> Iterator[Finding]:
         if "camera" in request.parts:
             yield from _examine_camera(probe, request, parameters)
         if "node" in request.parts:
-            yield from _examine_nodes(probe, request.node)
+            # a second node's camera was not looked at
+            with_input = "camera" not in request.parts or len(probe.nodes) > 1
+            yield from _examine_nodes(probe, request.node, with_input)
     finally:
         rclpy.try_shutdown()
 
@@ -162,7 +164,9 @@ def _examine_images(
             yield finding
     depth_info = listeners["depth_info"].newest() if "depth_info" in listeners else None
     if info is not None and depth_info is not None and topics.depth is not None:
-        yield judge_depth_camera(info, depth_info, topics)
+        aligned = judge_depth_camera(info, depth_info, topics, rectified)
+        if aligned is not None:
+            yield aligned
 
 
 def _judge_images(
@@ -200,7 +204,7 @@ def _judge_images(
             yield from_error(fault)
 
 
-def _examine_nodes(probe: Probe, wanted: str) -> Iterator[Finding]:
+def _examine_nodes(probe: Probe, wanted: str, with_input: bool) -> Iterator[Finding]:
     names = [wanted] if wanted else sorted(probe.nodes)
     if not names:
         yield warning(
@@ -219,7 +223,7 @@ def _examine_nodes(probe: Probe, wanted: str) -> Iterator[Finding]:
             if message
         )
         said = " ".join(probe.problems[name].values())
-        found = check_node(name, probe.nodes[name])
+        found = check_node(name, probe.nodes[name], with_input)
         yield from (finding for finding in found if finding.text not in said)
 
 

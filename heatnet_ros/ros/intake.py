@@ -25,6 +25,8 @@ from heatnet_ros.ros.sync import ApproximateTimeSynchronizer, SimpleFilter
 _CLOCK_RESET_NS = 500_000_000
 # so many older ones in a row are no overtaken messages either: a short bag that starts again
 _OLDER_IN_A_ROW = 5
+# without an image for so long, what was measured before tells nothing of now
+_HEARD_S = 3.0
 # colour images after which the camera's period is known
 _PERIODS = 20
 # of each stream's stamps one in so long is held against the clock, and drift is told of so long
@@ -84,6 +86,11 @@ class Intake:
         """Keep the latest calibration."""
         self.camera_info = message
         self._seen_s["info"] = self._clock()
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a colour image came a moment ago."""
+        return self._clock() - self._seen_s["color"] < _HEARD_S
 
     def on_color(self, message: Image | CompressedImage) -> None:
         """A colour image arrived."""

@@ -35,6 +35,7 @@ from heatnet_ros.checks.environment import check_environment
 from heatnet_ros.checks.finding import Level
 from heatnet_ros.config import PipelineConfig
 from heatnet_ros.errors import ConfigError, HeatnetError
+from heatnet_ros.manifest import describe_unmeasured
 from heatnet_ros.pipeline import Pipeline, load_pipeline
 from heatnet_ros.ros.diagnostics import build_diagnostics
 from heatnet_ros.ros.frames import ImageSet, Topics
@@ -150,6 +151,8 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
             f"{objects_file}: {', '.join(pipeline.library.objects)}. "
             f"Colour: {topics.color}. Depth: {topics.depth or 'not used'}."
         )
+        if pipeline.unmeasured:
+            self.get_logger().info(f"Note: {describe_unmeasured(pipeline.unmeasured)}.")
         return super().on_configure(state)
 
     def _build(self) -> _Configured:

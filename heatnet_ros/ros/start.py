@@ -73,7 +73,11 @@ def _check_foreign(name: str, given: Sequence[str]) -> None:
     """Raise SystemExit for an argument that ROS would ignore."""
     foreign = remove_ros_args([name, *given])[1:]
     if foreign:
-        raise SystemExit(
-            f"{name}: unknown argument {foreign[0]!r}. ROS takes its arguments behind --ros-args: "
-            f"{name} --ros-args {' '.join(given)}"
-        )
+        if foreign[0].endswith((".yaml", ".yml")):
+            remedy = f"A parameter file is given so: {name} --ros-args --params-file {foreign[0]}"
+        elif foreign[0].startswith("-") and "--ros-args" not in given:
+            command = f"{name} --ros-args {' '.join(given)}"
+            remedy = f"ROS takes its arguments behind --ros-args: {command}"
+        else:
+            remedy = f"{name} --help says what there is."
+        raise SystemExit(f"{name}: unknown argument {foreign[0]!r}. {remedy}")

@@ -73,7 +73,9 @@ class Watch:
 
     def judge(self, values: Mapping[str, str], rectified: bool) -> list[str]:
         """Report what is an error; returns the warnings. ``values``: the node's diagnostics."""
-        found = [*self._graph, *check_values(values), *self._judge_cameras(rectified)]
+        # what was measured before the camera fell silent says nothing about it now
+        measured = check_values(values) if self._intake.is_heard else []
+        found = [*self._graph, *measured, *self._judge_cameras(rectified)]
         errors = [finding.text for finding in found if finding.level is Level.ERROR]
         if errors:
             self._problems.report(Source.CHECKS, " ".join(errors))
@@ -92,18 +94,20 @@ class Watch:
         called = judge_rectified(info, self._topics, rectified)
         if called is not None:
             yield called
-        aligned = None if self._topics.depth_info is None else self._judge_depth_camera(info)
+        aligned = (
+            None if self._topics.depth_info is None else self._judge_depth_camera(info, rectified)
+        )
         if aligned is not None:
             yield aligned
 
-    def _judge_depth_camera(self, info: CameraInfo) -> Finding | None:
+    def _judge_depth_camera(self, info: CameraInfo, rectified: bool) -> Finding | None:
         """Compare what was heard of depth's CameraInfo; listen to it, or be done for a while."""
         age_s, finding = time.monotonic() - self._depth_info_s, None
         if self._depth_info is not None:
-            finding = judge_depth_camera(info, self._depth_info, self._topics)
+            finding = judge_depth_camera(info, self._depth_info, self._topics, rectified)
             # colour's has changed since, or nobody tells depth's any more: nothing is known
             old = self._listening is None or age_s > _SILENT_S
-            if finding.level is not Level.OK and old:
+            if finding is not None and finding.level is not Level.OK and old:
                 finding = self._depth_info = None
         if finding is None or finding.level is not Level.OK or age_s > _AGAIN_S:
             self._listen()

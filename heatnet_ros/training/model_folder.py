@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from heatnet_ros.errors import DataError
+from heatnet_ros.config import load_yaml
+from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.files import make_folder, write_whole
 
 ROOM_FOR_MODEL = (
@@ -46,11 +47,13 @@ def staging_folder(out: Path) -> Iterator[Path]:
 def write_model_folder(out: Path, network: bytes, entries: dict[str, Any]) -> Path:
     """Make ``out`` hold this network and manifest; returns the network's path.
 
-    entries: the manifest's, but for ``onnx_file`` and ``onnx_sha256``. Raises DataError when the
-    files cannot be written; the folder then holds the model that it held before.
+    entries: the manifest's, but for ``onnx_file`` and ``onnx_sha256``. What was measured of this
+    network's covariance stays. Raises DataError when the files cannot be written; the folder then
+    holds the model that it held before.
     """
     digest = hashlib.sha256(network).hexdigest()
     name = f"model-{digest[:12]}.onnx"
+    entries = _keep_covariance_scale(out, digest) | entries
     text = HEADER + yaml.safe_dump(
         entries | {"onnx_file": name, "onnx_sha256": digest}, sort_keys=False
     )
@@ -72,3 +75,12 @@ def write_model_folder(out: Path, network: bytes, entries: dict[str, Any]) -> Pa
                 with suppress(OSError):  # what stays is in nobody's way: the manifest is written
                     path.unlink()
     return out / name
+
+
+def _keep_covariance_scale(out: Path, digest: str) -> dict[str, Any]:
+    """What was entered after the last export of this very network."""
+    with suppress(ConfigError):  # no model there, or a damaged one
+        old = load_yaml(out / "manifest.yaml", "Manifest")
+        if old.get("onnx_sha256") == digest and "covariance_scale" in old:
+            return {"covariance_scale": old["covariance_scale"]}
+    return {}

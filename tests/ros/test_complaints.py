@@ -315,9 +315,11 @@ def test_diagnostics_measure_the_input_and_warn_where_it_is_poor(stage):
     def level():
         return bench.diagnostics["input"].level
 
-    bench.stream(lambda: level() == b"\1", "a warning", depth=sparse)
-    message = bench.diagnostics["input"].message
-    assert "depth/image_raw: only 10% of the depth pixels are valid" in message
+    text = "depth/image_raw: only 10% of the depth pixels are valid"
+    # on a busy machine frames may be missing as well, which is a warning of its own
+    said = lambda: text in bench.diagnostics["input"].message  # noqa: E731
+    bench.stream(said, "a warning", depth=sparse)
+    assert level() == b"\1"
     over = lambda: "are valid" not in bench.diagnostics["input"].message  # noqa: E731
     bench.stream(over, "the warning is over")
     assert level() != b"\2"

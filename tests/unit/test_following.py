@@ -302,6 +302,18 @@ def test_looks_become_rare_where_nothing_changes_and_dense_after_a_new_object(
     assert pauses_s[: len(expected_s)] == pytest.approx(expected_s, abs=0.04)
 
 
+def test_objects_that_are_wanted_anew_are_looked_for_at_once(build: Build) -> None:
+    """Not only after the pause between looks, nor by a look for what was wanted before."""
+    world = World(("wedge", pose(0, 0, 0.7)), ("brick", pose(0.2, 0.1, 0.8)))
+    rare = dataclasses.replace(CONFIG, follow=FollowConfig(redetect_s=3600.0), objects=("wedge",))
+    pipeline = build(world, rare)
+    for i in range(60):  # two seconds: looks have become rare
+        assert len(run(pipeline, world, i).poses) == 1
+    pipeline.update(dataclasses.replace(rare, objects=()))
+    run(pipeline, world, 60)
+    assert [p.object_id for p in run(pipeline, world, 61).poses] == ["wedge", "brick"]
+
+
 def test_a_new_object_is_found_where_stamps_stand_still(build: Build) -> None:
     world = World(("wedge", pose(0, 0, 0.7)), ("brick", pose(0.2, 0.1, 0.8)))
     world.hidden = {1}

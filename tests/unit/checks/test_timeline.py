@@ -93,3 +93,13 @@ def test_offsets_of_many_stamps_take_little_memory():
     wanted = [float(np.abs(other - stamp).min()) / 1e9 for stamp in stamps]
     assert len(offsets) == 5000
     np.testing.assert_allclose(np.abs(offsets)[np.linspace(0, 4999, 50).astype(int)], wanted)
+
+
+def test_a_pause_is_no_loss():
+    stamps = [*range(0, 2000, 100), *range(12000, 14000, 100)]
+    assert timeline(stamps).count_gaps() == 0
+
+
+def test_one_step_of_the_delay_is_no_drift():
+    stepped = timeline(range(0, 20000, 50), lambda i: 30 if i < 150 else 230)
+    assert stepped.drift == pytest.approx(0.0, abs=2e-3)

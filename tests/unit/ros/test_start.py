@@ -27,3 +27,27 @@ def test_a_missing_parameter_file_is_one_line():
     done = run("node", "--ros-args", "--params-file", "/no/such.yaml")
     assert done.returncode != 0 and "/no/such.yaml" in done.stderr
     assert "Traceback" not in done.stderr and "parser.c" not in done.stderr
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_an_argument_outside_of_ros_args_is_refused_with_the_right_command(module):
+    done = run(module, "--params-file", __file__)
+    assert done.returncode == 1
+    assert "unknown argument '--params-file'" in done.stderr
+    assert f"--ros-args --params-file {__file__}" in done.stderr
+    done = run(module, "parameters.yaml")
+    assert "--ros-args --params-file parameters.yaml" in done.stderr
+
+
+def test_what_else_ros_refuses_is_one_line():
+    done = run("node", "--ros-args", "-p")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "ROS refuses the arguments" in done.stderr and "/rcl/" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "parameter"), [("monitor", "report_file"), ("synthetic_camera", "rate_hz")]
+)
+def test_the_help_lists_the_parameters(module, parameter):
+    done = run(module, "--help")
+    assert done.returncode == 0 and f"  {parameter} " in done.stdout

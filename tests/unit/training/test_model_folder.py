@@ -121,3 +121,14 @@ def test_the_users_own_files_stay_and_an_old_style_network_goes(tmp_path):
     export_as_the_command(out, NEW)
     assert sorted(p.suffix for p in out.iterdir()) == [".onnx", ".txt", ".yaml"]
     assert load_manifest(out).onnx_path.read_bytes() == NEW
+
+
+def test_what_was_measured_of_a_network_stays_with_it_alone(tmp_path):
+    out = tmp_path / "model"
+    scales = {ENTRIES["objects"][0]: 0.4}
+    write_model_folder(out, OLD, ENTRIES | {"covariance_scale": scales})
+    export_as_the_command(out, OLD)
+    assert load_manifest(out).covariance_scale == scales
+    export_as_the_command(out, NEW)
+    assert load_manifest(out).covariance_scale == {}
+    assert load_manifest(out).unmeasured == ENTRIES["objects"]
