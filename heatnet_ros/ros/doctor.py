@@ -24,7 +24,8 @@ from heatnet_ros.ros.messages import image_to_depth_m
 from heatnet_ros.ros.probe import Listener, Probe, header_stamp_ns
 
 # the node reports once a second; discovery takes less
-_FIND_NODE_S, _LIMIT_S, _DISCOVER_LIMIT_S = 2.2, 6.0, 2.0
+# Fast DDS announces a process anew every 3 s, should the first announcements be lost
+_FIND_NODE_S, _LIMIT_S, _DISCOVER_LIMIT_S = 2.2, 6.0, 4.0
 
 
 @dataclass(frozen=True)

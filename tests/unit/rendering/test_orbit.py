@@ -83,7 +83,7 @@ def test_missing_mesh_names_object_and_remedy(library):
 
     broken = dataclasses.replace(library["mug"], mesh_path=Path("nowhere/mug.ply"))
     objects = dict(library.objects) | {"mug": broken}
-    with pytest.raises(ConfigError, match=r"'mug'.*nowhere/mug.ply.*Restore"):
+    with pytest.raises(ConfigError, match=r"'mug'.*nowhere/mug.ply.*Put it there"):
         Film(ObjectLibrary("demo", objects, library.path), SIZE_WH, K)
 
 
