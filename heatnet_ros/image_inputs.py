@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import sys
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -118,6 +119,13 @@ def _list_folder(path: Path) -> tuple[list[Path], dict[str, Path]]:
             f"{colors[0].parent}: there the first is {colors[0].name}, here "
             f"{next(iter(depths.values())).name}. Name aligned depth as the colour image it was "
             "taken with."
+        )
+    lacking = sum(color.stem not in depths for color in colors)
+    if depths and lacking:
+        print(
+            f"note: {lacking} of {len(colors)} images have no depth image of their name in "
+            f"{folder}",
+            file=sys.stderr,
         )
     return colors, depths
 

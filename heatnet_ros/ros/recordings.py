@@ -27,6 +27,7 @@ from heatnet_ros.types import Frame
 COLOR, INFO, DEPTH = "color/image_raw", "color/camera_info", "depth/image_raw"
 # where nothing says when the images were taken
 _FIRST_NS = 10**9
+IMAGES_PER_S = 10.0
 # so many images are tried before the calibration, or whatever they fail for, is to blame
 _TRIED = 5
 
@@ -35,12 +36,12 @@ _TRIED = 5
 class ImageOptions:
     """What files of images do not say. camera: see ``load_camera_file``; of a folder of images.
 
-    images_per_s: where their names are no stamps.
+    images_per_s: where their names are no stamps; None: 10, and the user has not asked for any.
     """
 
     camera: str | None = None
     metres_per_unit: float = 0.001
-    images_per_s: float = 10.0
+    images_per_s: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,8 @@ def open_recording(
     inputs = None if is_bag(path) or not path.is_dir() else list_bop_inputs(path, None)
     if options.camera is not None and (is_bag(path) or inputs is not None):
         raise ConfigError(f"{path} has its own calibration. Leave out --camera.")
+    if options.images_per_s is not None and is_bag(path):
+        raise ConfigError(f"{path} has its own stamps. Leave out --fps; --rate makes it faster.")
     if is_bag(path):
         return BagRecording(Bag(path), wanted, decode)
     if not path.is_dir():
@@ -88,7 +91,12 @@ def open_recording(
         )
     if inputs is None:
         inputs = list_file_inputs(path, None, options.camera, options.metres_per_unit)
-    return ImagesRecording(inputs, options.images_per_s)
+    if options.images_per_s is not None and all(i.stamp_ns is not None for i in inputs.images):
+        raise ConfigError(
+            f"The images of {path} are named by their stamps. Leave out --fps; --rate makes it "
+            "faster."
+        )
+    return ImagesRecording(inputs, options.images_per_s or IMAGES_PER_S)
 
 
 class BagRecording:

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_topic_arguments(parser)
     parser.add_argument(
-        "--fps", type=float, default=10.0,
+        "--fps", type=float,
         help="images a second, of a scene and of images whose names are no stamps: seconds such as "
         "1311868164.363181, or nanoseconds of 19 digits (10.0)",
     )  # fmt: skip
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand until the recording ends. Raises HeatnetError."""
     if not 0.001 <= args.rate <= 1000:
         raise ConfigError(f"--rate: expected a factor of 0.001 to 1000, got {args.rate:g}.")
-    if not 0.001 <= args.fps <= 1000:
+    if args.fps is not None and not 0.001 <= args.fps <= 1000:
         raise ConfigError(f"--fps: expected 0.001 to 1000 images a second, got {args.fps:g}.")
     if args.stamps is None:
         args.stamps = "now" if args.loop and not args.clock else "recorded"

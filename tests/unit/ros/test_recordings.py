@@ -140,7 +140,8 @@ def write_folder(folder, names, color="rgb", depths=None, K=K_MATRIX):
 @pytest.mark.parametrize("color", ["rgb", "color"])
 def test_a_folder_of_images_has_the_stamps_of_its_names(tmp_path, names, stamps_ns, color):
     folder = write_folder(tmp_path / "pictures", names, color)
-    recording = open_recording(folder, Wanted(), True, ImageOptions(images_per_s=20.0))
+    images_per_s = 20.0 if stamps_ns[0] == 10**9 else None
+    recording = open_recording(folder, Wanted(), True, ImageOptions(images_per_s=images_per_s))
     assert recording.topics == {COLOR: Image, INFO: CameraInfo, DEPTH: Image}
     items = list(recording.read())
     assert recording.count == len(items) == 3 * len(names) and not recording.faults
@@ -197,3 +198,19 @@ def test_a_folder_that_cannot_be_published_says_why(tmp_path):
 def test_a_scene_has_its_own_calibration(scene):
     with pytest.raises(ConfigError, match="has its own calibration"):
         open_recording(scene, Wanted(), True, ImageOptions(camera="600,600,32,24"))
+
+
+def test_images_a_second_are_refused_where_stamps_are_known(tmp_path):
+    asked = ImageOptions(images_per_s=30.0)
+    folder = write_folder(tmp_path / "stamped", ("9.5", "10.25"))
+    with pytest.raises(ConfigError, match=r"named by their stamps.*--rate"):
+        open_recording(folder, Wanted(), True, asked)
+    with pytest.raises(ConfigError, match=r"has its own stamps.*--rate"):
+        open_recording(find_resource(SAMPLE, "Sample"), Wanted(), True, asked)
+
+
+def test_images_without_depth_of_their_name_are_counted(tmp_path, capsys):
+    folder = write_folder(tmp_path / "some", ("a", "b", "c"), depths=("a",))
+    recording = open_recording(folder, Wanted(), True)
+    assert recording.count == 7
+    assert "note: 2 of 3 images have no depth image of their name" in capsys.readouterr().err
