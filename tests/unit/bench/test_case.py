@@ -60,7 +60,7 @@ def test_the_detector_runs_and_its_boxes_are_the_true_ones() -> None:
 
 
 class Excluding:
-    """An estimator that takes 30 ms, of which it says that 20 are not its own."""
+    """An estimator that takes 90 ms, of which it says that 80 are not its own."""
 
     def __init__(self, estimator) -> None:
         self._estimator = estimator
@@ -68,8 +68,8 @@ class Excluding:
         self.config, self.excluded_s = estimator.config, 0.0
 
     def estimate(self, frame, detections):
-        time.sleep(0.03)
-        self.excluded_s += 0.02
+        time.sleep(0.09)
+        self.excluded_s += 0.08
         return self._estimator.estimate(frame, detections)
 
 
@@ -126,7 +126,8 @@ def test_times_are_those_of_the_work(rate_hz: float) -> None:
     assert found["stages_ms"]["estimate"] >= 10
     # excluded time is no time of the pipeline
     assert sum(found["stages_ms"].values()) <= found["ms"]["p99"] + 1
-    assert found["ms"]["p50"] <= 1e3 * took_s / (WARM_UP_FRAMES + count) - 19
+    assert took_s >= 0.105 * (WARM_UP_FRAMES + count)
+    assert found["ms"]["p50"] < 80  # not of the 105 ms and more that a frame took
     fed_hz = found["frames_per_s"]
     assert fed_hz <= 1e3 / 25
     if rate_hz:
