@@ -12,8 +12,8 @@ import numpy as np
 
 from heatnet_ros.types import FloatArray
 
-# no so many messages are lost in a row: it is a pause, or the clock was set
-_PAUSE_PERIODS = 5
+# so long without a message is a pause, or the clock was set: more than a camera that stutters
+_PAUSE_PERIODS, _PAUSE_S = 5, 1.0
 
 
 class Timeline:
@@ -73,14 +73,15 @@ class Timeline:
     def count_gaps(self) -> int:
         """Messages that are missing between the first and the last, by the usual period.
 
-        A longer pause than of five periods is no loss: the camera rested, or its clock was set.
+        A pause of a second and of five periods is no loss: the camera rested, or its clock was set.
         """
         period_s = self.period_s
         if period_s is None:
             return 0
         steps = np.diff(np.unique(self._stamps_ns)) / 1e9
         missing = np.maximum(np.rint(steps / period_s) - 1, 0)
-        return int(missing[missing < _PAUSE_PERIODS].sum())
+        paused = (missing >= _PAUSE_PERIODS) & (steps >= _PAUSE_S)
+        return int(missing[~paused].sum())
 
     @property
     def drop_share(self) -> float:

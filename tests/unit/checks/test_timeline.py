@@ -100,6 +100,14 @@ def test_a_pause_is_no_loss():
     assert timeline(stamps).count_gaps() == 0
 
 
+def test_a_camera_that_stutters_loses_all_that_it_leaves_out():
+    """0.4 s without an image every 1.5 s, as over a bad USB cable: losses, not pauses."""
+    stamps = [ms for ms in range(0, 6000, 33) if ms % 1500 > 400]
+    times = timeline(stamps)
+    left_out = sum(stamps[0] < ms for ms in range(0, 6000, 33) if ms % 1500 <= 400)
+    assert times.count_gaps() == pytest.approx(left_out, abs=3) and times.drop_share > 0.15
+
+
 def test_one_step_of_the_delay_is_no_drift():
     stepped = timeline(range(0, 20000, 50), lambda i: 30 if i < 150 else 230)
     assert stepped.drift == pytest.approx(0.0, abs=2e-3)
