@@ -22,8 +22,6 @@ from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.status_line import StatusLine
 from heatnet_ros.ros.tool_nodes import use_large_frames_profile
 
-# subscriptions of one node are found one after the other
-_SETTLE_S = 0.5
 # a writer that goes takes with it what readers have not fetched yet
 _LINGER_S = 1.0
 _CLOCK_PERIOD_S = 0.02
@@ -98,6 +96,8 @@ class Player(Node):  # type: ignore[misc]
         with self._status:
             if not self._args.no_wait:
                 self._wait_for_subscribers()
+            self._status.show(f"beginning in {self._args.delay:g} s (--delay)")
+            self._spin_until(time.monotonic() + self._args.delay)
             passes = 0
             while self.context.ok():
                 passes += 1
@@ -118,7 +118,6 @@ class Player(Node):  # type: ignore[misc]
                 break
             self._status.show(f"waiting for a subscriber of {', '.join(missing)} (--no-wait)")
             self._spin_until(time.monotonic() + 0.05)
-        self._spin_until(time.monotonic() + _SETTLE_S)
 
     def _play(self, passes: int) -> None:
         recording = self._recording

@@ -11,6 +11,8 @@ from heatnet_ros.bags.sample import find_recording
 from heatnet_ros.errors import ConfigError, HeatnetError
 from heatnet_ros.image_inputs import add_calibration_arguments, check_depth_scale
 
+# subscriptions of one node are found one after the other
+_SETTLE_S = 0.5
 _EXAMPLES = """\
 examples:
   replay sample --loop                       in one terminal, and in another
@@ -55,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-wait", action="store_true", help="begin without waiting for a subscriber"
     )
+    parser.add_argument(
+        "--delay", type=float, metavar="S",
+        help="seconds from the first subscriber to the first frame; DDS may need 3 to find a "
+        "recorder or RViz as well, which misses what comes before (0.5; with --no-wait 0)",
+    )  # fmt: skip
     add_topic_arguments(parser)
     parser.add_argument(
         "--fps", type=float,
@@ -72,6 +79,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the subcommand until the recording ends. Raises HeatnetError."""
     if not 0.001 <= args.rate <= 1000:
         raise ConfigError(f"--rate: expected a factor of 0.001 to 1000, got {args.rate:g}.")
+    if args.delay is None:
+        args.delay = 0.0 if args.no_wait else _SETTLE_S
+    if not 0 <= args.delay <= 3600:
+        raise ConfigError(f"--delay: expected 0 to 3600 seconds, got {args.delay:g}.")
     if args.fps is not None and not 0.001 <= args.fps <= 1000:
         raise ConfigError(f"--fps: expected 0.001 to 1000 images a second, got {args.fps:g}.")
     if args.stamps is None:

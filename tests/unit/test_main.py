@@ -37,6 +37,12 @@ def test_each_command_explains_its_options(name, capsys):
     assert {"replay": "--loop", "record": "OUT.mcap"}.get(name, "--out") in text
 
 
+@pytest.mark.parametrize("words", ["--rate 0", "--rate nan", "--fps 0", "--delay -1"])
+def test_replay_refuses_what_it_cannot_keep(words, capsys):
+    assert main(["replay", "sample", *words.split()]) == 1
+    assert re.match(rf"error: {words.split()[0]}: expected .*, got ", capsys.readouterr().err)
+
+
 def test_without_a_command_the_help_is_shown(capsys):
     assert main([]) == 2
     assert "examples:" in capsys.readouterr().out
