@@ -1,4 +1,4 @@
-"""Does the calibration fit the images: does colour's, and is depth's the same?"""
+"""Do calibration and frame fit the images: do colour's, and is depth's the same?"""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ def check_principal_point(topic: str, K: FloatArray, size_wh: tuple[int, int]) -
         topic,
         f"the principal point {K[0, 2]:.0f}, {K[1, 2]:.0f} is outside the {width}x{height} image",
         "It is the calibration of another size, binning or ROI: publish that of this image.",
+    )
+
+
+def check_frame_id(topic: str, frame_id: str) -> Finding | None:
+    """A warning where TF and RViz cannot place what is in the images' frame."""
+    if frame_id and not frame_id.startswith("/"):
+        return None
+    fault = f"'{frame_id:.40}' begins with a slash" if frame_id else "is empty"
+    return warning(
+        topic,
+        f"frame_id {fault}: TF and RViz cannot place the poses, which have it, too",
+        "Set the frame of the camera's driver, such as camera_color_optical_frame.",
     )
 
 

@@ -10,6 +10,7 @@ import rclpy
 from sensor_msgs.msg import Image
 
 from heatnet_ros.checks import streams
+from heatnet_ros.checks.calibration import check_frame_id
 from heatnet_ros.checks.depth import check_depth, measure_depth
 from heatnet_ros.checks.files import ParameterSet
 from heatnet_ros.checks.finding import Finding, Level, error, from_error, ok, warning
@@ -178,6 +179,9 @@ def _judge_images(
             yield judge_calibration(info, topics, rectified)
         except DataError as fault:
             yield from_error(fault)
+        named = check_frame_id(topics.color, info.header.frame_id)
+        if named is not None:
+            yield named
         called = judge_rectified(info, topics, rectified)
         if called is not None:
             yield called

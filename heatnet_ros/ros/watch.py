@@ -15,6 +15,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo
 
+from heatnet_ros.checks.calibration import check_frame_id
 from heatnet_ros.checks.finding import Finding, Level
 from heatnet_ros.checks.node_values import check_values
 from heatnet_ros.checks.streams import Stream, check_publishers
@@ -91,6 +92,9 @@ class Watch:
             yield judge_calibration(info, self._topics, rectified)
         except DataError:  # the worker says it of every frame
             return
+        frame = check_frame_id(self._topics.color, info.header.frame_id)
+        if frame is not None:
+            yield frame
         called = judge_rectified(info, self._topics, rectified)
         if called is not None:
             yield called

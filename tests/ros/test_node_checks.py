@@ -131,6 +131,27 @@ def test_a_distortion_that_is_not_used_and_a_principal_point_beside_the_image(st
     wait_until_silent(bench, "principal point")
 
 
+@pytest.mark.parametrize(
+    ("frame_id", "fault"), [("", "is empty"), ("/camera", "'/camera' begins with a slash")]
+)
+def test_a_frame_that_tf_does_not_take(stage, tmp_path, frame_id, fault):
+    """Poses come, but nothing can be done with them: RViz shows none and says no word of why."""
+    bench = stage.bench
+
+    def rename(message):
+        message.header.frame_id = frame_id
+        return message
+
+    renamed = dict.fromkeys(("color", "info", "depth"), rename)
+    pattern = f"color/image_raw: frame_id {fault}: TF and RViz cannot place the poses"
+    message = wait_until_said(bench, WARN, pattern, **renamed)
+    assert "Set the frame of the camera's driver" in message
+    bench.stream_until_poses(**renamed)
+    report = Clinic(tmp_path).look_at(bench, **renamed)
+    report.one("warning", "color/image_raw", f"frame_id {fault}", "camera_color_optical_frame")
+    wait_until_silent(bench, "frame_id")
+
+
 def test_a_camera_that_leaves_frames_out(stage):
     """Every third image is missing."""
     bench = stage.bench
