@@ -1,6 +1,6 @@
 """Wait until an object lies still and is seen well, then print its pose; else say what is amiss.
 
-    python3 wait_for_stable_pose.py mug [--ros-args -p node:=/left/pose_node -p timeout_s:=30.0]
+    python3 wait_for_stable_pose.py mug [--ros-args -p node:=/left/pose_node -p timeout_s:=30]
 
 In simulated time add -p use_sim_time:=true. The node and this need ros-$ROS_DISTRO-vision-msgs.
 """
@@ -9,6 +9,7 @@ import sys
 from collections import deque
 
 import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
 
 from heatnet_ros.metrics import pose_errors
 from heatnet_ros.ros.messages import pose_to_matrix, stamp_to_ns, to_sigma_mm_deg
@@ -56,7 +57,8 @@ node, stable, seen = rclpy.create_node("wait_for_stable_pose"), rclpy.Future(), 
 topic = node.declare_parameter("node", "/pose_node").value + "/detections"
 faults = {topic: ["no message came; python -m heatnet_ros doctor says why"]}
 node.create_subscription(Detection3DArray, topic, judge, 10)
-timeout_s = node.declare_parameter("timeout_s", 10.0).value
+any_number = ParameterDescriptor(dynamic_typing=True)  # ROS takes no 10 for 10.0 otherwise
+timeout_s = node.declare_parameter("timeout_s", 10.0, any_number).value
 rclpy.spin_until_future_complete(node, stable, timeout_sec=timeout_s)
 if not stable.done():
     sys.exit(f"No stable {sys.argv[1]} in {timeout_s:g} s: {faults}")

@@ -169,7 +169,7 @@ def test_in_simulated_time_the_age_is_that_of_its_clock(publish, wait):
 
 
 def test_without_a_node_it_says_whom_to_ask(ros, wait):
-    output, code = wait(node="/nobody", timeout_s=0.5)
+    output, code = wait(node="/nobody", timeout_s=1)
     assert code == 1
     assert "'/nobody/detections': ['no message came; python -m heatnet_ros doctor" in output
 
