@@ -83,7 +83,10 @@ class Box(Mailbox[ImageSet]):
 
 @dataclass
 class Hits:
-    """What a message's mutations damaged; distortion is no matter where the image is rectified."""
+    """What a message's mutations damaged; distortion is no matter where the image is rectified.
+
+    Not its frame_id: another one is damage only where the other messages do not say the same.
+    """
 
     anything: bool = False
     distortion: bool = False
@@ -118,7 +121,7 @@ class Mill:
         self.focus: str | None = None  # the type of message that is mutated in every frame
         self.by_type = defaultdict[str, Counter[str]](Counter)
         self.counts, self.faults = Counter[str](), list[str]()
-        self._info_hits = Hits()  # of the CameraInfo that came last
+        self._info_hits, self._info_frame_id = Hits(), ""  # of the CameraInfo that came last
 
     def _log(self, message: str) -> None:
         self.logged += 1
@@ -160,11 +163,14 @@ class Mill:
                 self._fault(f"the callback of {stream} raises {error!r} for {what}")
             if stream == "info":
                 self._info_hits = hits.get("info", Hits())
+                self._info_frame_id = frame.info.header.frame_id
                 continue
             images_in += 1
             damaged |= hits.get(stream, Hits()).anything
             if images_in == 2:
                 damaged |= self._info_hits.count(self.worker.settings.node.rectified)
+                frame_ids = {frame.color.header.frame_id, frame.depth.header.frame_id}
+                damaged |= frame_ids != {self._info_frame_id}
         images = self.box.take_now()
         if images is not None:
             self.worker.handle(images)
@@ -199,7 +205,7 @@ class Mill:
         names = []
         for stream in self._choose_streams(list(streams)):
             mutation = mutations.pick(self.rng, BY_STREAM[streams[stream]])
-            hit = mutation(self.rng, getattr(frame, stream))
+            hit = mutation(self.rng, getattr(frame, stream)) and mutation is not mutations.header
             is_distortion = mutation in mutations.DISTORTION
             hits[stream] = Hits(hit and not is_distortion, hit and is_distortion)
             names.append(f"{mutation.__name__} of {streams[stream]}")
