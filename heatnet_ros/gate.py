@@ -19,7 +19,6 @@ MIN_SUPPORT = 0.3
 # behind it is a whole one: the camera has looked through the object.
 HIDDEN = 0.5
 MIN_POINTS = 4
-DOUBLE = 0.1  # object diameters
 
 
 def check_depth(
@@ -83,28 +82,6 @@ def reject(pose: PoseEstimate, model: ObjectModel, config: GateConfig) -> Reject
         detail = f"score {pose.score:.2f}, min_score {config.min_score}"
         return _rejection(pose, Reason.SCORE_LOW, detail)
     return None
-
-
-def drop_doubles(poses: Sequence[PoseEstimate], library: ObjectLibrary) -> list[PoseEstimate]:
-    """Poses without those of an object that a better one already stands for; order is kept.
-
-    Two solid bodies of one kind cannot be in one place: within 0.1 diameters it is one object that
-    was detected twice.
-    """
-    chosen: list[PoseEstimate] = []
-    for pose in sorted(poses, key=lambda pose: -pose.score):
-        reach_m = DOUBLE * library[pose.object_id].diameter_m
-        if not any(
-            other.object_id == pose.object_id
-            and np.linalg.norm(_position(other) - _position(pose)) < reach_m
-            for other in chosen
-        ):
-            chosen.append(pose)
-    return [pose for pose in poses if any(pose is other for other in chosen)]
-
-
-def _position(pose: PoseEstimate) -> FloatArray:
-    return pose.T_camera_object[:3, 3]
 
 
 def _rejection(pose: PoseEstimate, reason: Reason, detail: str) -> Rejection:

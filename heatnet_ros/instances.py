@@ -41,7 +41,7 @@ class Track:
         dt_s = float(np.clip((stamp_ns - self.stamp_ns) / 1e9, 0.0, PREDICT_S))
         R = se3.exp_so3(self.turn_rad_s * dt_s) @ self.T_camera_object[:3, :3]
         middle_m = model.bounds_m.mean(axis=0)
-        center_m = _center(self.T_camera_object, model) + self.velocity_m_s * dt_s
+        center_m = model.center_m(self.T_camera_object) + self.velocity_m_s * dt_s
         return se3.make_transform(R, center_m - R @ middle_m)
 
 
@@ -103,14 +103,14 @@ class InstanceMemory:
         }
         for i, pose in enumerate(poses):
             model = self._library[pose.object_id]
-            center = _center(pose.T_camera_object, model)
+            center = model.center_m(pose.T_camera_object)
             for key, T in expected.items():
                 if key[0] != pose.object_id:
                     continue
-                off_m = float(np.linalg.norm(center - _center(T, model)))
+                off_m = float(np.linalg.norm(center - model.center_m(T)))
                 last = self._tracks[key].T_camera_object
                 # a velocity may be wrong: what stood still is found where it stood
-                move_m = min(off_m, float(np.linalg.norm(center - _center(last, model))))
+                move_m = min(off_m, float(np.linalg.norm(center - model.center_m(last))))
                 if move_m < MAX_MOVE * model.diameter_m:
                     pairs.append((off_m, i, key))
         partners: dict[int, tuple[str, int]] = {}
@@ -140,16 +140,11 @@ class InstanceMemory:
             dt_s = (stamp_ns - last.stamp_ns) / 1e9
             if dt_s > 0:
                 model = self._library[pose.object_id]
-                move = _center(T, model) - _center(last.T_camera_object, model)
+                move = model.center_m(T) - model.center_m(last.T_camera_object)
                 rotation = se3.log_so3(T[:3, :3] @ last.T_camera_object[:3, :3].T)
                 velocity = (1 - NEWEST) * velocity + NEWEST * move / dt_s
                 turn = (1 - NEWEST) * turn + NEWEST * rotation / dt_s
         return Track(pose.object_id, pose.instance, stamp_ns, T, velocity, turn, pose.score)
-
-
-def _center(T_camera_object: FloatArray, model: ObjectModel) -> FloatArray:
-    """Middle of the object's box in the camera frame: symmetries leave it where it is."""
-    return se3.transform(T_camera_object, model.bounds_m.mean(axis=0))
 
 
 def with_transform(pose: PoseEstimate, T_camera_object: FloatArray, instance: int) -> PoseEstimate:

@@ -20,6 +20,7 @@ import numpy as np
 from heatnet_ros.config import load_yaml
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.files import write_whole
+from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.symmetry import NO_SYMMETRY, Symmetries, rotation_about
 from heatnet_ros.keypoint_sampling import METHODS, farthest_points, sample_keypoints
 from heatnet_ros.mesh import Mesh, diameter, load_ply, sample_surface
@@ -48,6 +49,10 @@ class ObjectModel:
     mesh_unit: str
     keypoint_method: str | None = None
     keypoint_seed: int | None = None
+
+    def center_m(self, T_camera_object: FloatArray) -> FloatArray:
+        """Middle of the object's box in the camera frame, (3,): symmetries leave it where it is."""
+        return se3.transform(T_camera_object, self.bounds_m.mean(axis=0))
 
     def load_mesh(self, *, with_texture: bool = True) -> Mesh | None:
         """The mesh, or None where the library names none or the file is absent.

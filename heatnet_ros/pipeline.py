@@ -13,13 +13,14 @@ import numpy as np
 
 from heatnet_ros.config import PipelineConfig
 from heatnet_ros.consistency import check_consistency
+from heatnet_ros.doubles import drop_doubles
 from heatnet_ros.engines import Engine, load_engine
 from heatnet_ros.errors import ConfigError
 from heatnet_ros.estimators import Detector, PoseEstimator, build_detector, build_estimator
 from heatnet_ros.estimators.agreement import build_check
 from heatnet_ros.filtering import FilterBank
 from heatnet_ros.following import Follower
-from heatnet_ros.gate import check_depth, drop_doubles, reject
+from heatnet_ros.gate import check_depth, reject
 from heatnet_ros.instances import InstanceMemory
 from heatnet_ros.manifest import Manifest, load_manifest
 from heatnet_ros.objects import ObjectLibrary, load_objects
@@ -125,7 +126,7 @@ class Pipeline:
                 accepted.append(pose)
             else:
                 faults.append(fault)
-        return drop_doubles(accepted, self.library), faults
+        return drop_doubles(accepted, frame, self.library), faults
 
     def update(self, config: PipelineConfig) -> None:
         """Take over options that may change while it runs.

@@ -8,7 +8,6 @@ from types import ModuleType
 import numpy as np
 from std_msgs.msg import Header
 
-from heatnet_ros.geometry.se3 import transform
 from heatnet_ros.objects import ObjectLibrary, ObjectModel
 from heatnet_ros.ros.markers import pose_to_message
 from heatnet_ros.types import PoseEstimate
@@ -43,7 +42,7 @@ def _build_detection(
     detection = msg.Detection3D(header=header, id=f"{pose.object_id}_{pose.instance}")
     detection.results = [result]
     T = np.array(pose.T_camera_object)
-    T[:3, 3] = transform(T, model.bounds_m.mean(axis=0))
+    T[:3, 3] = model.center_m(T)
     detection.bbox.center = pose_to_message(T)
     size = detection.bbox.size
     size.x, size.y, size.z = (float(extent) for extent in np.ptp(model.bounds_m, axis=0))

@@ -23,6 +23,7 @@ PARTS = SHAPES | {"manifest", "engines"}
 RUN_TIME = PARTS | {
     *("estimators", "refiners", "gate", "instances", "following", "filtering", "pipeline"),
     "uncertainty",
+    "doubles",
     "consistency",
 }
 OFFLINE = RUN_TIME | {
@@ -60,6 +61,7 @@ LAYERS = {
     "refiners": SHAPES,
     "consistency": SHAPES | {"manifest"},
     "gate": SHAPES,
+    "doubles": SHAPES | {"gate"},
     "instances": SHAPES,
     "following": PARTS | {"estimators", "instances"},
     "filtering": SHAPES | {"instances"},
