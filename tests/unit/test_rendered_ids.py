@@ -20,8 +20,8 @@ def test_two_mugs_keep_their_ids_though_one_hides_the_other_and_though_one_leave
     except EngineError as error:
         pytest.skip(f"off-screen OpenGL cannot be had here: {error}")
     done = subprocess.run(
-        [sys.executable, "tests/bench/measure_ids.py", "--objects", "mug", "--seed", "1"],
+        [sys.executable, "tests/bench/measure_ids.py", "--objects", "mug", "--acts", "cross", "aside"],
         cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 films, ids broken in 0" in done.stdout
+    assert "2 films, ids broken in 0, one of both not found at the end in 0" in done.stdout
