@@ -19,8 +19,9 @@ def test_two_mugs_keep_their_ids_though_one_hides_the_other_and_though_one_leave
         Rasterizer((64, 48)).release()
     except EngineError as error:
         pytest.skip(f"off-screen OpenGL cannot be had here: {error}")
+    words = ["tests/bench/measure_ids.py", "--objects", "mug", "--acts", "cross", "aside"]
     done = subprocess.run(
-        [sys.executable, "tests/bench/measure_ids.py", "--objects", "mug", "--acts", "cross", "aside"],
+        [sys.executable, *words],
         cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
