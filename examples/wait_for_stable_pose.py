@@ -59,6 +59,8 @@ faults = {topic: ["no message came; python -m heatnet_ros doctor says why"]}
 node.create_subscription(Detection3DArray, topic, judge, 10)
 any_number = ParameterDescriptor(dynamic_typing=True)  # ROS takes no 10 for 10.0 otherwise
 timeout_s = node.declare_parameter("timeout_s", 10.0, any_number).value
+if not isinstance(timeout_s, int | float):
+    sys.exit(f"timeout_s: expected seconds, got {timeout_s!r}")
 rclpy.spin_until_future_complete(node, stable, timeout_sec=timeout_s)
 if not stable.done():
     sys.exit(f"No stable {sys.argv[1]} in {timeout_s:g} s: {faults}")

@@ -18,6 +18,9 @@ MAX_MOVE = 1.0  # object diameters from one frame to the next
 PREDICT_S = 0.5
 # weight of the newest step: two frames of a hand-held camera are one another's noise
 NEWEST = 0.5
+# What goes behind something has bad last poses: after them it is looked for where the median of so
+# many steps leads, too. The newest velocity would lead it away.
+STEPS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +28,8 @@ class Track:
     """The last pose of an instance and how it moves.
 
     velocity_m_s: of the middle of the object's box, camera frame. turn_rad_s: rotation vector about
-    the camera's axes, per second. score: of the last pose.
+    the camera's axes, per second. score: of the last pose. steps_m_s: the velocities of the last
+    steps, newest last, (<= 5, 3).
     """
 
     object_id: str
@@ -35,23 +39,34 @@ class Track:
     velocity_m_s: FloatArray
     turn_rad_s: FloatArray
     score: float
+    steps_m_s: FloatArray
 
     def predict(self, stamp_ns: int, model: ObjectModel) -> FloatArray:
         """The pose at a stamp, 4x4, if the object goes on as it did (at most half a second)."""
-        dt_s = float(np.clip((stamp_ns - self.stamp_ns) / 1e9, 0.0, PREDICT_S))
+        dt_s = self._ahead_s(stamp_ns)
         R = se3.exp_so3(self.turn_rad_s * dt_s) @ self.T_camera_object[:3, :3]
         middle_m = model.bounds_m.mean(axis=0)
         center_m = model.center_m(self.T_camera_object) + self.velocity_m_s * dt_s
         return se3.make_transform(R, center_m - R @ middle_m)
+
+    def places(self, stamp_ns: int, model: ObjectModel) -> FloatArray:
+        """Where its middle may be at a stamp, (3, 3): predicted, last, as it mostly went."""
+        last = model.center_m(self.T_camera_object)
+        steady = np.median(self.steps_m_s, axis=0) if len(self.steps_m_s) else np.zeros(3)
+        predicted = model.center_m(self.predict(stamp_ns, model))
+        return np.stack([predicted, last, last + steady * self._ahead_s(stamp_ns)])
+
+    def _ahead_s(self, stamp_ns: int) -> float:
+        return float(np.clip((stamp_ns - self.stamp_ns) / 1e9, 0.0, PREDICT_S))
 
 
 class InstanceMemory:
     """Keeps ids stable over frames and symmetric objects from flipping.
 
     A pose belongs to the instance of its object that is expected nearest to it, going on as it
-    moved, at most one diameter from there or from its last place and one second old; it keeps that
-    id and becomes the equivalent pose nearest to the last one. Else it is a new instance: smallest
-    free id, canonical pose.
+    moved, at most one diameter from there, from its last place or from where it mostly went, and
+    one second old; it keeps that id and becomes the equivalent pose nearest to the last one. Else
+    it is a new instance: smallest free id, canonical pose.
     """
 
     def __init__(self, library: ObjectLibrary) -> None:
@@ -98,21 +113,19 @@ class InstanceMemory:
         """Index of pose -> key of its track, nearest pairs first."""
         pairs = []
         expected = {
-            key: track.predict(stamp_ns, self._library[key[0]])
+            key: track.places(stamp_ns, self._library[key[0]])
             for key, track in self._tracks.items()
         }
         for i, pose in enumerate(poses):
             model = self._library[pose.object_id]
             center = model.center_m(pose.T_camera_object)
-            for key, T in expected.items():
+            for key, places in expected.items():
                 if key[0] != pose.object_id:
                     continue
-                off_m = float(np.linalg.norm(center - model.center_m(T)))
-                last = self._tracks[key].T_camera_object
+                off_m = np.linalg.norm(center - places, axis=1)
                 # a velocity may be wrong: what stood still is found where it stood
-                move_m = min(off_m, float(np.linalg.norm(center - model.center_m(last))))
-                if move_m < MAX_MOVE * model.diameter_m:
-                    pairs.append((off_m, i, key))
+                if off_m.min() < MAX_MOVE * model.diameter_m:
+                    pairs.append((float(off_m[0]), i, key))
         partners: dict[int, tuple[str, int]] = {}
         for _, i, key in sorted(pairs):
             if i not in partners and key not in partners.values():
@@ -134,17 +147,18 @@ class InstanceMemory:
         return with_transform(pose, T, instance)
 
     def _track(self, pose: PoseEstimate, last: Track | None, stamp_ns: int) -> Track:
-        T, velocity, turn = pose.T_camera_object, np.zeros(3), np.zeros(3)
+        T, velocity, turn, steps = pose.T_camera_object, np.zeros(3), np.zeros(3), np.zeros((0, 3))
         if last is not None:
-            velocity, turn = last.velocity_m_s, last.turn_rad_s
+            velocity, turn, steps = last.velocity_m_s, last.turn_rad_s, last.steps_m_s
             dt_s = (stamp_ns - last.stamp_ns) / 1e9
             if dt_s > 0:
                 model = self._library[pose.object_id]
                 move = model.center_m(T) - model.center_m(last.T_camera_object)
                 rotation = se3.log_so3(T[:3, :3] @ last.T_camera_object[:3, :3].T)
-                velocity = (1 - NEWEST) * velocity + NEWEST * move / dt_s
+                steps = np.vstack([steps, move / dt_s])[-STEPS:]
+                velocity = (1 - NEWEST) * velocity + NEWEST * steps[-1]
                 turn = (1 - NEWEST) * turn + NEWEST * rotation / dt_s
-        return Track(pose.object_id, pose.instance, stamp_ns, T, velocity, turn, pose.score)
+        return Track(pose.object_id, pose.instance, stamp_ns, T, velocity, turn, pose.score, steps)
 
 
 def with_transform(pose: PoseEstimate, T_camera_object: FloatArray, instance: int) -> PoseEstimate:

@@ -126,7 +126,8 @@ class Pipeline:
                 accepted.append(pose)
             else:
                 faults.append(fault)
-        return drop_doubles(accepted, frame, self.library), faults
+        kept, doubles = drop_doubles(accepted, frame, self.library)
+        return kept, faults + doubles
 
     def update(self, config: PipelineConfig) -> None:
         """Take over options that may change while it runs.

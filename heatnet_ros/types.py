@@ -204,6 +204,7 @@ class Reason(StrEnum):
     DEPTH_DISAGREES = "depth_disagrees"
     SCORE_LOW = "score_low"
     NO_DEPTH = "no_depth"
+    SAME_OBJECT = "same_object"
 
 
 @dataclass(frozen=True)

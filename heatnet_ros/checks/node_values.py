@@ -33,6 +33,8 @@ _REMEDIES = {
     "view and have depth; gate.min_score is the limit.",
     Reason.NO_DEPTH: "The depth image has none at the object: mind the camera's shortest range "
     "and surfaces that shine.",
+    Reason.SAME_OBJECT: "One object found twice is rightly told once. Where there are two, part "
+    "them: thin or hollow ones that overlap cannot be told apart.",
 }
 
 

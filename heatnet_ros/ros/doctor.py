@@ -179,7 +179,7 @@ def _judge_images(
             yield judge_calibration(info, topics, rectified)
         except DataError as fault:
             yield from_error(fault)
-        named = check_frame_id(topics.color, info.header.frame_id)
+        named = check_frame_id(topics.camera_info, info.header.frame_id)
         if named is not None:
             yield named
         called = judge_rectified(info, topics, rectified)

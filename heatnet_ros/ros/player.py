@@ -96,7 +96,8 @@ class Player(Node):  # type: ignore[misc]
         with self._status:
             if not self._args.no_wait:
                 self._wait_for_subscribers()
-            self._status.show(f"beginning in {self._args.delay:g} s (--delay)")
+            if self._args.delay:
+                self._status.show(f"beginning in {self._args.delay:g} s (--delay)")
             self._spin_until(time.monotonic() + self._args.delay)
             passes = 0
             while self.context.ok():

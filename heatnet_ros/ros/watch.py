@@ -92,7 +92,7 @@ class Watch:
             yield judge_calibration(info, self._topics, rectified)
         except DataError:  # the worker says it of every frame
             return
-        frame = check_frame_id(self._topics.color, info.header.frame_id)
+        frame = check_frame_id(self._topics.camera_info, info.header.frame_id)
         if frame is not None:
             yield frame
         called = judge_rectified(info, self._topics, rectified)

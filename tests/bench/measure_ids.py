@@ -123,14 +123,17 @@ def judge(pipeline: Pipeline, model: ObjectModel, act: str, shots: list[Shot]) -
     seen, last = {"near": 0, "far": 0}, {"near": -1, "far": -1}
     first: dict[str, int] = {}
     wrong = []
-    begun_s, gone = time.perf_counter(), False
+    begun_s, gone, back = time.perf_counter(), False, False
     for number, shot in enumerate(shots):
         time.sleep(max(0.0, begun_s + number / RATE_HZ - time.perf_counter()))
         frame = CameraFrame(shot.rgb, K, shot.depth_m, stamp_ns=round(number * 1e9 / RATE_HZ))
         gone |= "near" not in shot.truth
         for who, instance in _told(pipeline.run(frame), model, shot.truth):
-            aside = gone and who == "near" and act == "aside"
-            expected = 2 if aside else first.setdefault(who, instance)
+            if who == "near" and gone and act == "aside" and not back:
+                back = True
+                if number - last["near"] <= RATE_HZ:  # else it is forgotten, and its id free
+                    first["near"] = 2
+            expected = first.setdefault(who, instance)
             if instance != expected or who == "nobody":
                 wrong.append((number, who, instance))
             else:

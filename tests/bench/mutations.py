@@ -125,6 +125,7 @@ def pick(rng: Rng, values: Any) -> Any:
 
 
 def header(rng: Rng, message: Any) -> bool:
+    """No damage where all messages of the frame are given the same one."""
     message.header.frame_id = pick(rng, ["", "other", "x" * 70_000, "/camera", FRAME_ID + " "])
     return True
 

@@ -143,12 +143,12 @@ def test_a_frame_that_tf_does_not_take(stage, tmp_path, frame_id, fault):
         return message
 
     renamed = dict.fromkeys(("color", "info", "depth"), rename)
-    pattern = f"color/image_raw: frame_id {fault}: TF and RViz cannot place the poses"
+    pattern = f"color/camera_info: frame_id {fault}: TF and RViz cannot place the poses"
     message = wait_until_said(bench, WARN, pattern, **renamed)
     assert "Set the frame of the camera's driver" in message
     bench.stream_until_poses(**renamed)
     report = Clinic(tmp_path).look_at(bench, **renamed)
-    report.one("warning", "color/image_raw", f"frame_id {fault}", "camera_color_optical_frame")
+    report.one("warning", "color/camera_info", f"frame_id {fault}", "camera_color_optical_frame")
     wait_until_silent(bench, "frame_id")
 
 

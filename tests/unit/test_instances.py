@@ -69,6 +69,17 @@ def test_a_free_id_is_used_again_a_known_one_never_given_away() -> None:
     assert ids(memory.assign([estimate("wedge", pose(0.3, 0, 0.8))], 2 * SECOND)) == [0]
 
 
+def test_a_bad_pose_before_it_was_hidden_does_not_cost_it_its_id() -> None:
+    """It moves on by 1.5 diameters behind something; its last pose is off by a fifth of one."""
+    memory, step_m = InstanceMemory(LIBRARY), 0.01
+    for i in range(10):
+        memory.assign([estimate("wedge", pose(i * step_m, 0, 0.6))], i * FRAME)
+    memory.assign([estimate("wedge", pose(10 * step_m - 0.02, 0.012, 0.576))], 10 * FRAME)
+    late = [estimate("wedge", pose(24 * step_m, 0, 0.6))]
+    others = [estimate("wedge", pose(-24 * step_m, 0, 0.6))]
+    assert ids(memory.assign([*others, *late], 24 * FRAME)) == [1, 0]
+
+
 @pytest.mark.parametrize(("diameters", "same"), [(0.95, True), (1.05, False)])
 def test_a_partner_is_at_most_one_diameter_away(diameters: float, same: bool) -> None:
     memory = InstanceMemory(LIBRARY)
