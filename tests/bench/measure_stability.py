@@ -191,6 +191,23 @@ def tell_calibration(runs: list[tuple[str, Run]], model: Path, write: bool) -> N
         print(f"entered into {path}")
 
 
+def tell_sigmas(seen: list[film.Seen]) -> None:
+    """Print what each object's poses tell of themselves: largest sigma of any direction, median."""
+    told: dict[str, list[FloatArray]] = defaultdict(list)
+    for pose in (item.pose for item in seen):
+        if pose.covariance is not None:
+            told[pose.object_id].append(
+                np.stack([pose.covariance[:3, :3], pose.covariance[3:, 3:]])
+            )
+    for name, blocks in sorted(told.items()):
+        sigmas = np.sqrt(np.linalg.eigvalsh(np.array(blocks))[..., -1])
+        mm, deg = 1e3 * sigmas[:, 0], np.degrees(sigmas[:, 1])
+        print(
+            f"{name:<12} told sigma {np.median(mm):.2f} mm {np.median(deg):.2f} deg (median), 95 % "
+            f"below {np.percentile(mm, 95):.2f} mm {np.percentile(deg, 95):.2f} deg"
+        )
+
+
 def record_films(args: argparse.Namespace, model: Path) -> dict[str, list[film.Seen]]:
     """Films of all seeds by motion; what is in --out already is read."""
     make_folder(args.out)
@@ -271,6 +288,7 @@ def main() -> int:
         verdict = "in" if low <= nees <= high else "OUTSIDE"
         print(f"all     {kind:<9} {len(runs):3d} runs  NEES {nees:.2f} ({verdict} {low:.2f}.."
               f"{high:.2f}: one error per run, as errors of one run go together)")  # fmt: skip
+    tell_sigmas([item for seen in films.values() for item in seen])
     if args.calibrate:
         tell_calibration(every, model_folder, args.write)
     write_json(args.out / "report.json", {"films": reports})
