@@ -11,7 +11,7 @@ from heatnet_ros.types import DepthF32
 
 # with less depth than that the solution and its check stand on few points
 MIN_VALID = 0.2
-# a median below is another unit, one above may be a scene outdoors
+# a median beyond is another unit, or not what a table-top camera sees
 PLAUSIBLE_M = (0.05, 30.0)
 _STEP = 4  # every 4th pixel of every 4th row tells as much
 
@@ -45,15 +45,12 @@ def check_valid_share(topic: str, share: float) -> Finding | None:
 
 
 def check_unit(topic: str, encoding: str, median_m: float) -> Finding | None:
-    """An error where the median depth in metres (0: none is valid) must be of another unit, a
-    warning where it may be.
-    """
+    """An error where the median depth in metres (0: none is valid) must be of another unit."""
     low, high = PLAUSIBLE_M
     if not median_m or low <= median_m <= high:
         return None
     unit = "metres" if encoding.startswith("32FC1") else "millimetres"
-    tell = error if median_m < low else warning
-    return tell(
+    return error(
         topic,
         f"the median depth is {median_m:.4g} m, expected {low:g} to {high:g} m: "
         f"'{encoding}' must hold {unit} (REP-118)",

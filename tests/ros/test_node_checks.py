@@ -62,7 +62,7 @@ def test_depth_of_an_unlikely_unit_in_the_doctor_s_words(stage, tmp_path):
     found = report.one("error", "depth/image_raw", "the median depth is 0.002 m", "depth unit")
     assert f"{found['what']}: {found['evidence']}. {found['remedy']}" in message
     bench.wait_for(lambda: bench.errors(pattern), "the same in the log")
-    wait_until_said(bench, WARN, "the median depth is 50 m.*hold metres", depth=filled(50.0))
+    wait_until_said(bench, ERROR, "the median depth is 50 m.*hold metres", depth=filled(50.0))
     wait_until_silent(bench, "median depth")
 
 
