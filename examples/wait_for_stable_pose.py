@@ -19,7 +19,7 @@ try:
 except ImportError:
     sys.exit("vision_msgs is missing: apt install ros-$ROS_DISTRO-vision-msgs, for node and this.")
 COUNT, MAX_AGE_S, MIN_SCORE, MAX_MOVED = 5, 1.0, 0.5, 2.0  # the last of both: mm and degrees
-MAX_SIGMA_MM, MAX_SIGMA_DEG = 1.5, 3.0
+MAX_SIGMA_MM, MAX_SIGMA_DEG = 1.5, 2.5
 
 
 def find_faults(seen):

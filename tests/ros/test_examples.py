@@ -143,7 +143,7 @@ def test_a_still_object_is_printed(publish, wait):
         (lambda n: {0: shifted(STILL, 0.001 * n)}, {}, "['moved by 4.0 mm or deg']"),
         (lambda n: {} if n % 10 else {0: STILL}, {}, "['the first of them 1."),
         (lambda n: {0: STILL}, {"sigma_m": 0.002}, "['sigma 2.0 mm, 0.2 deg']"),
-        (lambda n: {0: STILL}, {"sigma_rad": 0.06}, "['sigma 0.3 mm, 3.4 deg']"),
+        (lambda n: {0: STILL}, {"sigma_rad": 0.05}, "['sigma 0.3 mm, 2.9 deg']"),
         (lambda n: {0: STILL}, {"sigma_m": 0.0}, "['sigma 0.0 mm, 0.2 deg']"),
         (lambda n: {0: STILL}, {"score": 0.3}, "['score 0.30']"),
         (lambda n: {0: STILL}, {"age_s": 2.0}, "['the first of them 2."),
