@@ -52,7 +52,8 @@ class Track:
     def places(self, stamp_ns: int, model: ObjectModel) -> FloatArray:
         """Where its middle may be at a stamp, (3, 3): predicted, last, as it mostly went."""
         last = model.center_m(self.T_camera_object)
-        steady = np.median(self.steps_m_s, axis=0) if len(self.steps_m_s) else np.zeros(3)
+        steps = np.sort(self.steps_m_s, axis=0)  # np.median takes ten times as long
+        steady = steps[len(steps) // 2] if len(steps) else np.zeros(3)
         predicted = model.center_m(self.predict(stamp_ns, model))
         return np.stack([predicted, last, last + steady * self._ahead_s(stamp_ns)])
 
