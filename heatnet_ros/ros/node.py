@@ -229,7 +229,12 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
     def _publish(self, result: PipelineResult, frame: Frame, config: NodeConfig) -> None:
         """In the worker's thread, which has ended before what is configured is taken down."""
         assert self._configured is not None
-        self._configured.publishers.publish(result, frame, config)
+        try:
+            self._configured.publishers.publish(result, frame, config)
+        except RuntimeError:  # RCLError
+            if not self.context.ok():  # Ctrl-C came while the frame was in work
+                return
+            raise
         for pose in result.poses:
             if pose.object_id not in self._announced:
                 self._announced.add(pose.object_id)

@@ -70,8 +70,6 @@ class ResultPublishers:
 
     def publish(self, result: PipelineResult, frame: Frame, config: NodeConfig) -> None:
         """Publish every pose with the stamp and frame of the image that it was seen in."""
-        if not self._node.context.ok():  # Ctrl-C came while the frame was in work
-            return
         header = Header(stamp=ns_to_stamp(frame.stamp_ns), frame_id=frame.frame_id)
         poses, filtered = _sort(result.poses), _sort(result.filtered)
         for pose in poses:

@@ -7,10 +7,13 @@ import cv2
 import numpy as np
 import pytest
 from bench import FRAME, TRUTH, build_loader
+from rclpy.context import Context
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 
+from heatnet_ros.ros.frames import ImageSet
 from heatnet_ros.ros.messages import array_to_image, ns_to_stamp, pose_to_matrix
+from heatnet_ros.ros.node import PoseNode
 
 
 def with_stamp(store, stamp_ns):
@@ -188,3 +191,26 @@ def test_simulated_time_is_respected(bench):
     )  # fmt: skip
     assert 99 < bench.poses[0][1].header.stamp.sec < 1000
     assert 0 <= float(bench.values()["latency_stamp_p50_ms"]) < 1000
+
+
+def test_ctrl_c_while_a_frame_is_in_work_is_no_fault(bench):
+    """ROS ends between two of the frame's messages: no traceback, as of a frame that failed."""
+    context = Context()
+    context.init()
+    node = PoseNode(build_loader(bench.world), namespace=f"{bench.namespace}/own", context=context)
+    node.trigger_configure()
+    node.trigger_activate()
+    publishers = node._configured.publishers
+    publish = publishers._markers.publish
+
+    def publish_and_end(message):
+        publish(message)
+        context.shutdown()
+        publish(message)
+
+    publishers._markers.publish = publish_and_end
+    node._active.worker.handle(ImageSet(**bench.messages(time.time_ns()), received_s=0.0))
+    counted, said = node._statistics.values(), node._problems.present
+    node.destroy_node()
+    context.try_shutdown()
+    assert not said and counted["failed"] == "0" and counted["processed"] == "1"
