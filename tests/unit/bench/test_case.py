@@ -97,7 +97,7 @@ def test_an_engine_counts_each_threads_time_for_itself() -> None:
     assert 0.015 <= engine.own_s() < 0.045
 
 
-@pytest.mark.parametrize("rate_hz", [0.0, 10.0])
+@pytest.mark.parametrize("rate_hz", [0.0, 5.0])  # a frame takes 105 ms, more where it is busy
 def test_times_are_those_of_the_work(rate_hz: float) -> None:
     world, recording = film(3)
     count = 12
