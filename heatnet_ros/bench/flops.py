@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import openvino
+from heatnet_ros.engines.openvino_package import openvino
 
 # input and weights of these: (batch, channels, ...), see OpenVINO's operation set
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")

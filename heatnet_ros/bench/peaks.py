@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import openvino
-from openvino import opset13 as ops
 
 from heatnet_ros.bench.flops import count_flops
+from heatnet_ros.engines.openvino_package import openvino
 from heatnet_ros.machine import count_cores, total_memory_gb
+
+ops = openvino.opset13
 
 # as the engine asks for them
 PROPERTIES: dict[str, dict[str, Any]] = {

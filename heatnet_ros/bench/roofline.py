@@ -160,10 +160,9 @@ def _inspect(
     path: Path, precision: str, batch: int, tensors: Mapping[str, NDArray[Any]]
 ) -> tuple[int, Any, dict[str, float]]:
     """Operations, bytes and, by kind of layer, shares of the layers' time at this batch size."""
-    import openvino
-
     from heatnet_ros.bench.flops import count_flops, count_traffic, set_batch
     from heatnet_ros.bench.peaks import LEAST_RUNS, PROPERTIES
+    from heatnet_ros.engines.openvino_package import openvino
 
     core = openvino.Core()
     model = core.read_model(path)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import openvino
 from numpy.typing import NDArray
 
 from heatnet_ros.config import EngineConfig
 from heatnet_ros.engines import Tensors, TensorSpec
 from heatnet_ros.engines.batching import join_batch, split_batch
+from heatnet_ros.engines.openvino_package import openvino
 from heatnet_ros.errors import EngineError, ModelError
 
 _HINTS = {"bf16": "bf16", "fp32": "f32"}

@@ -8,9 +8,7 @@ needs torch.
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import onnx
 
 from heatnet_ros.config import EngineConfig, load_yaml
 from heatnet_ros.engines import load_engine
+from heatnet_ros.engines.hidden import without_module
 from heatnet_ros.errors import ConfigError, ModelError
 from heatnet_ros.files import write_whole
 from heatnet_ros.machine import describe_commit
@@ -148,7 +147,8 @@ def _find_library(manifest: Manifest, objects: str | None) -> ObjectLibrary:
 def _calibrate(
     network: onnx.ModelProto, manifest: Manifest, samples: Sequence[Sample]
 ) -> onnx.ModelProto:
-    with _without_torch():
+    # takes seconds, and its libraries and OpenVINO's in one process have crashed
+    with without_module("torch"):
         import nncf
 
     unpack_weights(network)
@@ -166,22 +166,6 @@ def _calibrate(
     fold_quantized_weights(quantized)
     onnx.checker.check_model(quantized)
     return quantized
-
-
-@contextlib.contextmanager
-def _without_torch() -> Iterator[None]:
-    """Keep nncf from importing torch, where it is installed: nothing here needs it.
-
-    It takes seconds, and its libraries and OpenVINO's in one process have crashed.
-    """
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if hidden:
-            del sys.modules["torch"]
 
 
 def _name_tensors(manifest: Manifest, sample: Sample) -> dict[str, np.ndarray]:

@@ -176,6 +176,15 @@ def test_engines_are_imported_when_they_are_used() -> None:
     assert not [line for line in at_the_top if "openvino" in line or "onnxruntime" in line]
 
 
+def test_openvino_is_imported_in_one_place_which_keeps_its_telemetry_out() -> None:
+    users = {
+        path.name
+        for path in MODULES
+        if any(name.split(".")[0] == "openvino" for name in imports(path.read_text(), path))
+    }
+    assert users == {"openvino_package.py"}
+
+
 def test_the_check_sees_relative_and_late_imports() -> None:
     source = "def f():\n    from ..pipeline import Pipeline\n    import torch.nn as nn\n"
     found = imports(source, ROOT / "geometry" / "x.py")
@@ -194,7 +203,7 @@ from heatnet_ros.engines import load_engine
 for backend in ("openvino", "onnxruntime"):
     load_engine(Path(sys.argv[1]), EngineConfig(backend=backend))
 banned = ["torch", "torchvision", "rclpy", "tensorrt", "trimesh", "ultralytics", "moderngl",
-          "scipy", "onnx", "pandas", "matplotlib"]
+          "scipy", "onnx", "pandas", "matplotlib", "openvino.tools.ovc", "openvino_telemetry"]
 print(",".join(name for name in banned if name in sys.modules))
 """
 
