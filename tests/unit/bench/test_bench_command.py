@@ -56,7 +56,8 @@ def check_run(run: dict) -> None:
     # medians of parts need not add up to the median of the whole, yet they come near to it
     assert 0.5 * ms["p50"] <= sum(stages.values()) <= ms["p99"] + 0.1
     assert run["rss_mb"] > 50
-    assert run["frames_per_s"] <= 1e3 / min(ms.values()) + 1
+    # three of five frames took the median at least; the other two may have been faster
+    assert 0 < run["frames_per_s"] < 5 / 3 * 1e3 / ms["p50"]
     assert run["targets"] == 5 and 0 <= run["recall_add_01d"] <= 1
     # following takes no box from the detector once it has a pose
     assert run["followed_share"] == (0 if run["mode"] == "detect" else pytest.approx(1, abs=0.5))
