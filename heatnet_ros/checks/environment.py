@@ -21,6 +21,8 @@ _ONNXRUNTIME = ("onnxruntime", "onnxruntime-gpu")
 # compiled against NumPy: they fail on import where they were built for another one
 _COMPILED = ("cv2", "cv_bridge")
 _BACKENDS = ("onnxruntime", "openvino")
+# how it is loaded here, where not by its own name
+_LOADED_BY = {"openvino": "heatnet_ros.engines.openvino_package"}
 # what an import raises in a package that was compiled for another NumPy or has lost a library
 _FAULTS = (ImportError, AttributeError, RuntimeError, SystemError, OSError, TypeError, ValueError)
 
@@ -69,7 +71,7 @@ def _check_imports(modules: tuple[str, ...]) -> Iterator[Finding]:
                 yield error("cv2", "OpenCV is not installed", "pip install opencv-python-headless.")
             continue
         try:
-            importlib.import_module(module)
+            importlib.import_module(_LOADED_BY.get(module, module))
         except _FAULTS as fault:
             yield _describe_import(module, str(numpy.__version__), fault)
 

@@ -119,7 +119,7 @@ def play(show: Show, out: Path) -> dict[str, Any]:
             *_parameters(objects_per_scene=show.objects),
         )  # fmt: skip
         node = start(
-            "node", "heatnet_ros.ros.node", "--params-file", str(params_file),
+            "node", "heatnet_ros.ros.pose_node", "--params-file", str(params_file),
             *(word for a, b in _REMAPPINGS.items() for word in ("-r", f"{a}:={b}")),
         )  # fmt: skip
         monitor = start(

@@ -41,7 +41,7 @@ from heatnet_ros.ros.diagnostics import build_diagnostics
 from heatnet_ros.ros.frames import ImageSet, Topics
 from heatnet_ros.ros.intake import Intake
 from heatnet_ros.ros.mailbox import Mailbox
-from heatnet_ros.ros.memory import give_back, limit_heaps
+from heatnet_ros.ros.memory import give_back
 from heatnet_ros.ros.node_config import NodeConfig
 from heatnet_ros.ros.params import NodeParameters
 from heatnet_ros.ros.problems import Problems, Source
@@ -280,7 +280,6 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, finish the frame in work, take the markers away."""
         self._stop()
-        give_back()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -388,9 +387,8 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         )
 
 
-def main(args: list[str] | None = None) -> None:
-    """Entry point of ``ros2 run heatnet_ros pose_node``."""
-    limit_heaps()
+def run(args: list[str] | None = None) -> None:
+    """Spin a PoseNode until Ctrl-C; ``args`` are the command line's (None: the process's own)."""
     start_ros("pose_node", "6D poses of known objects from a camera's images", args)
     node = PoseNode()
     try:

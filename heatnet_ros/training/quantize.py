@@ -147,6 +147,9 @@ def _find_library(manifest: Manifest, objects: str | None) -> ObjectLibrary:
 def _calibrate(
     network: onnx.ModelProto, manifest: Manifest, samples: Sequence[Sample]
 ) -> onnx.ModelProto:
+    # before nncf imports OpenVINO by itself
+    from heatnet_ros.engines import openvino_package  # noqa: F401
+
     # takes seconds, and its libraries and OpenVINO's in one process have crashed
     with without_module("torch"):
         import nncf

@@ -100,6 +100,12 @@ def judge(run: Run, exit_: tuple[float | None, int | None, list[int]], limit_s: 
     report["unconfigured_mb"] = [(s.rss_mb, s.anonymous_mb) for s in run.world.at_rest]
     report["threads_series"] = [s.threads for s in samples[::every]]
     report["unheard_s"] = _summary([o.unheard_s for o in outcomes])
+    # what a user waits for: DDS has to find the camera first, then the node must be back
+    report["with_discovery_s"] = _summary(
+        [None if o.back_s is None else o.back_s + o.unheard_s for o in outcomes]
+    )
+    over = [o for o in outcomes if o.back_s is not None and o.back_s + o.unheard_s > limit_s]
+    report["over_limit_with_discovery"] = [asdict(o) for o in over]
     report["outcomes"] = [asdict(outcome) for outcome in outcomes]
     return report
 
@@ -129,7 +135,8 @@ def format_report(report: dict[str, Any]) -> str:
         f"{threads['warm_up_most']} at most in the warm-up, {threads['end']} at the end; "
         f"ended by SIGINT {seconds}, status {end['status']}; "
         f"unconfigured {_ends(report['unconfigured_mb'])} MB; "
-        f"good frames had no reader for {report['unheard_s']['most']:.1f} s at most",
+        f"with DDS discovery back in {report['with_discovery_s']['most']:.2f} s at most, "
+        f"{len(report['over_limit_with_discovery'])} rounds over {report['limit_s']:g} s",
         *(f"FAILED: {fault}" for fault in report["faults"]),
     ]
     return "\n".join(lines)

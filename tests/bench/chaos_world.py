@@ -43,7 +43,7 @@ from heatnet_ros.ros.messages import stamp_to_ns
 from heatnet_ros.ros.publishers import topic_names
 
 SCENES, FRAMES_PER_SCENE = 2, 10
-_NODE = "from heatnet_ros.ros.node import main; main()"
+_NODE = "from heatnet_ros.ros.pose_node import main; main()"
 _REMAPPINGS = SYNTHETIC.topics()
 
 

@@ -104,7 +104,7 @@ class Process:
     def __init__(self, bench, parameters, log):
         path = log.with_suffix(".yaml")
         path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
-        command = "from heatnet_ros.ros.node import main; main()"
+        command = "from heatnet_ros.ros.pose_node import main; main()"
         ros = ["--ros-args", "-r", f"__ns:={bench.namespace}", "--params-file", str(path)]
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
         self._log = log

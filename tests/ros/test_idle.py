@@ -23,7 +23,7 @@ def test_node_without_a_camera_sleeps(ros, tmp_path):
     arguments = ["--params-file", str(ROOT / "config/pose_demo.yaml"), "-r", "__ns:=/idle"]
     log = tmp_path / "node.log"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with Child("node", "heatnet_ros.ros.node", arguments, log, environment) as child:
+    with Child("node", "heatnet_ros.ros.pose_node", arguments, log, environment) as child:
         deadline = time.monotonic() + 40
         while "Configured in" not in log.read_text():
             assert child.is_running and time.monotonic() < deadline, child.describe_log()

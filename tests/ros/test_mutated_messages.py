@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "bench"))
 import mutations  # noqa: E402
 
-NODE = "from heatnet_ros.ros.node import main; main()"
+NODE = "from heatnet_ros.ros.pose_node import main; main()"
 COUNT, SERIALIZED = 300, 150
 
 

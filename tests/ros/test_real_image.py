@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(
 def node_process(ros, tmp_path):
     arguments = ["--params-file", str(ROOT / "config/pose_lm_rgbd.yaml"), "-r", "__ns:=/real"]
     log = tmp_path / "node.log"
-    with Child("node", "heatnet_ros.ros.node", arguments, log, dict(os.environ)) as child:
+    with Child("node", "heatnet_ros.ros.pose_node", arguments, log, dict(os.environ)) as child:
         yield child
 
 

@@ -59,7 +59,7 @@ def command(log, *words):
 def start_node(tmp_path, namespace, *options):
     arguments = ["--params-file", str(ROOT / "config/pose_demo.yaml"), "-r", f"__ns:={namespace}"]
     log = tmp_path / f"node{namespace.replace('/', '_')}.log"
-    return Child("node", "heatnet_ros.ros.node", [*arguments, *options], log, dict(os.environ))
+    return Child("node", "heatnet_ros.ros.pose_node", [*arguments, *options], log, dict(os.environ))
 
 
 class Listener:

@@ -185,6 +185,21 @@ def test_openvino_is_imported_in_one_place_which_keeps_its_telemetry_out() -> No
     assert users == {"openvino_package.py"}
 
 
+_CHECK = """
+import sys
+from heatnet_ros.checks.environment import check_environment
+check_environment()
+assert "openvino" in sys.modules and "onnxruntime" in sys.modules
+print(*sorted(n for n in ("openvino.tools.ovc", "openvino_telemetry") if n in sys.modules))
+"""
+
+
+def test_the_check_of_the_packages_keeps_it_out_too() -> None:
+    command = [sys.executable, "-c", _CHECK]
+    done = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
 def test_the_check_sees_relative_and_late_imports() -> None:
     source = "def f():\n    from ..pipeline import Pipeline\n    import torch.nn as nn\n"
     found = imports(source, ROOT / "geometry" / "x.py")
