@@ -66,11 +66,15 @@ class Excluding:
         self._estimator = estimator
         self.engine, self.manifest = estimator.engine, estimator.manifest
         self.config, self.excluded_s = estimator.config, 0.0
+        self.took_ms = []
 
     def estimate(self, frame, detections):
+        start_s = time.perf_counter()
         time.sleep(0.09)
         self.excluded_s += 0.08
-        return self._estimator.estimate(frame, detections)
+        poses = self._estimator.estimate(frame, detections)
+        self.took_ms.append(1e3 * (time.perf_counter() - start_s))
+        return poses
 
 
 class Slow:
@@ -120,14 +124,14 @@ def test_times_are_those_of_the_work(rate_hz: float) -> None:
     assert found["crops_per_frame"] == 1.0 and found["followed_share"] == 0.0
     # 10 ms of sleep that count, 15 ms of network
     assert 15 <= found["networks_ms"] < found["stages_ms"]["estimate"]
-    outside = 1 - 15 / found["ms"]["p50"]
+    outside = 1 - found["networks_ms"] / found["ms"]["p50"]
     assert found["outside_networks_share"] == pytest.approx(outside, abs=0.15)
     assert 25 <= found["ms"]["p50"] <= found["ms"]["p95"] <= found["ms"]["p99"]
-    assert found["stages_ms"]["estimate"] >= 10
     # excluded time is no time of the pipeline
+    own_ms = np.median(estimator.took_ms[WARM_UP_FRAMES:]) - 80
+    assert found["stages_ms"]["estimate"] == pytest.approx(own_ms, abs=5)
     assert sum(found["stages_ms"].values()) <= found["ms"]["p99"] + 1
     assert took_s >= 0.105 * (WARM_UP_FRAMES + count)
-    assert found["ms"]["p50"] < 80  # not of the 105 ms and more that a frame took
     fed_hz = found["frames_per_s"]
     assert fed_hz <= 1e3 / 25
     if rate_hz:
