@@ -12,11 +12,10 @@ _LARGE_BYTES = 2**24
 def share_one_heap() -> None:
     """Let all threads take memory from one heap; call it before any thread is started.
 
-    glibc makes a heap for each new thread, up to eight a core. Each keeps what images and networks
-    once took, and only the first one's end can be given back: a node whose worker and networks
-    come anew with every activation grows from one heap to the next (397 to 454 MB over eight
-    cycles with larger images in between; 359 to 371 MB with one heap). Waiting for one another
-    costs the threads nothing that ``bench`` would see.
+    glibc makes a heap for each new thread, up to eight a core, and each keeps what images and
+    networks once took: a node whose worker and networks come anew with every activation grows from
+    one heap to the next (397 to 454 MB over eight cycles with larger images in between; 359 to 371
+    MB with one heap). Waiting for one another costs the threads nothing that can be measured.
 
     Blocks from 16 MB on get pages of their own, and no more than that stays unused at the heap's
     end; glibc by itself learns to take larger ones and to keep twice their size. Not less: an image

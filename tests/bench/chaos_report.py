@@ -123,7 +123,7 @@ def _summary(values: list[float | None]) -> dict[str, Any]:
 def format_report(report: dict[str, Any]) -> str:
     lines = [f"{'event':<28}{'rounds':>7}{'median s':>10}{'most s':>8}{'stuck':>7}"]
     for name, row in report["back_s"].items():
-        median, most = ("-" if row[k] is None else f"{row[k]:.2f}" for k in ("median", "most"))
+        median, most = (_seconds(row[k]) for k in ("median", "most"))
         lines.append(f"{name:<28}{row['rounds']:>7}{median:>10}{most:>8}{row['stuck']:>7}")
     memory, threads, end = report["memory_mb"], report["threads"], report["exit"]
     seconds = "never" if end["seconds"] is None else f"in {end['seconds']:.1f} s"
@@ -135,11 +135,15 @@ def format_report(report: dict[str, Any]) -> str:
         f"{threads['warm_up_most']} at most in the warm-up, {threads['end']} at the end; "
         f"ended by SIGINT {seconds}, status {end['status']}; "
         f"unconfigured {_ends(report['unconfigured_mb'])} MB; "
-        f"with DDS discovery back in {report['with_discovery_s']['most']:.2f} s at most, "
+        f"with DDS discovery back in {_seconds(report['with_discovery_s']['most'])} s at most, "
         f"{len(report['over_limit_with_discovery'])} rounds over {report['limit_s']:g} s",
         *(f"FAILED: {fault}" for fault in report["faults"]),
     ]
     return "\n".join(lines)
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _ends(series: list[tuple[float, float]]) -> str:

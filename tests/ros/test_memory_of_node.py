@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import select
 import subprocess
 import sys
 import time
@@ -49,9 +50,10 @@ class Node:
         namespace = f"/memory_{os.getpid()}"
         arguments = ["--params-file", str(ROOT / "config/pose_demo.yaml"), "-p", "autostart:=false"]
         arguments += ["-r", f"__ns:={namespace}"]
+        self.log = folder / "node.log"
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(folder / "heaps.xml"), "--ros-args", *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("wb"), text=True,
             cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, preexec_fn=_die_with_parent,
         )  # fmt: skip
         self.own = Spinner(rclpy.create_node("memory", namespace=namespace))
@@ -70,6 +72,8 @@ class Node:
     def count_heaps(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
+        answers, _, _ = select.select([self.process.stdout], [], [], 10)
+        assert answers, self.log.read_text()
         return int(self.process.stdout.readline())
 
     def memory_mb(self):

@@ -85,8 +85,7 @@ HOMES = {
     "torch": {"training"},
     "torchvision": {"training"},
     "ultralytics": {"training"},
-    # training: the parity check of export; bench: the machine's peaks, what a graph computes
-    "openvino": {"engines", "training", "bench"},
+    "openvino": {"engines"},
     "onnxruntime": {"engines", "training"},
     "tensorrt": {"engines"},
     "pycuda": {"engines"},

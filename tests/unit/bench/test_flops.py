@@ -1,11 +1,12 @@
 """FLOPs and bytes of layers whose numbers can be written down."""
 
 import numpy as np
-import openvino
 import pytest
-from openvino import opset13 as ops
 
 from heatnet_ros.bench.flops import Traffic, count_flops, count_traffic, set_batch
+from heatnet_ros.engines.openvino_package import openvino
+
+ops = openvino.opset13
 
 
 def parameter(*shape: int):

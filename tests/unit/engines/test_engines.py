@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import openvino
 import pytest
 from onnx_models import save_convolution
 
 from heatnet_ros import engines
 from heatnet_ros.config import EngineConfig
 from heatnet_ros.engines import TensorSpec, load_engine
+from heatnet_ros.engines.openvino_package import openvino
 from heatnet_ros.errors import EngineError, ModelError
 
 BACKENDS = ("openvino", "onnxruntime")
