@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-PROGRAMS = ("node", "monitor", "synthetic_camera")
+PROGRAMS = ("pose_node", "monitor", "synthetic_camera")
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +24,7 @@ def test_help_teaches_and_ends(module):
 
 
 def test_a_missing_parameter_file_is_one_line():
-    done = run("node", "--ros-args", "--params-file", "/no/such.yaml")
+    done = run("pose_node", "--ros-args", "--params-file", "/no/such.yaml")
     assert done.returncode != 0 and "/no/such.yaml" in done.stderr
     assert "Traceback" not in done.stderr and "parser.c" not in done.stderr
 
@@ -40,7 +40,7 @@ def test_an_argument_outside_of_ros_args_is_refused_with_the_right_command(modul
 
 
 def test_what_else_ros_refuses_is_one_line():
-    done = run("node", "--ros-args", "-p")
+    done = run("pose_node", "--ros-args", "-p")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert "ROS refuses the arguments" in done.stderr and "/rcl/" not in done.stderr
 
