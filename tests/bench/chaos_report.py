@@ -99,15 +99,20 @@ def judge(run: Run, exit_: tuple[float | None, int | None, list[int]], limit_s: 
     report["memory_series_mb"] = [(s.rss_mb, s.anonymous_mb) for s in samples[::every]]
     report["unconfigured_mb"] = [(s.rss_mb, s.anonymous_mb) for s in run.world.at_rest]
     report["threads_series"] = [s.threads for s in samples[::every]]
-    report["unheard_s"] = _summary([o.unheard_s for o in outcomes])
-    # what a user waits for: DDS has to find the camera first, then the node must be back
-    report["with_discovery_s"] = _summary(
-        [None if o.back_s is None else o.back_s + o.unheard_s for o in outcomes]
-    )
-    over = [o for o in outcomes if o.back_s is not None and o.back_s + o.unheard_s > limit_s]
-    report["over_limit_with_discovery"] = [asdict(o) for o in over]
+    report |= _discovery(outcomes, limit_s)
     report["outcomes"] = [asdict(outcome) for outcome in outcomes]
     return report
+
+
+def _discovery(outcomes: list[Outcome], limit_s: float) -> dict[str, Any]:
+    """What a user waits for: DDS has to find the camera first, then the node must be back."""
+    both = [None if o.back_s is None else o.back_s + o.unheard_s for o in outcomes]
+    over = [asdict(o) for o, s in zip(outcomes, both, strict=True) if s is not None and s > limit_s]
+    return {
+        "unheard_s": _summary([o.unheard_s for o in outcomes]),
+        "with_discovery_s": _summary(both),
+        "over_limit_with_discovery": over,
+    }
 
 
 def _summary(values: list[float | None]) -> dict[str, Any]:
