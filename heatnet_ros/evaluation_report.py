@@ -102,7 +102,7 @@ def describe_limits(evaluation: Evaluation) -> list[str]:
     with_depth = sum(score.vsd_targets for score in evaluation.scores.values())
     if total and not with_depth:
         notes.append(
-            "No target has a VSD (it needs depth images, and `predict` leaves it to `evaluate`): "
+            "No target has a VSD (`evaluate` takes it, of images with depth): "
             "AR is the mean of MSPD, MSSD."
         )
     elif with_depth < total:

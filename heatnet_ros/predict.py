@@ -132,7 +132,8 @@ def _print_summary(
                     f"(camera), score {pose.score:.2f}"
                 )
     print(
-        f"{summary['poses']} poses, {summary['rejected']} rejected{f' ({why})' if why else ''}, "
+        f"{summary['poses']} poses, {summary['rejected']} boxes rejected"
+        f"{f' ({why})' if why else ''}, "
         f"{summary['median_time_s'] * 1e3:.0f} ms an image (median); written to {out}"
     )
 

@@ -92,6 +92,8 @@ class Timeline:
     @property
     def delay_s(self) -> float | None:
         """Median time from stamp to arrival; negative where stamps lie in the future."""
+        if not self._delays_s:  # an idle node asks once a second: without NumPy
+            return None
         delays = np.array(self._delays_s)
         return float(np.nanmedian(delays)) if np.isfinite(delays).any() else None
 
@@ -101,12 +103,10 @@ class Timeline:
 
         None of less than ``drift_span_s``: what is late now and then would count as drift.
         """
+        if len(self._seen_s) < 10:
+            return None
         seen, delays = np.array(self._seen_s), np.array(self._delays_s)
-        if (
-            len(seen) < 10
-            or seen[-1] - seen[0] < self._drift_span_s
-            or not np.isfinite(delays).all()
-        ):
+        if seen[-1] - seen[0] < self._drift_span_s or not np.isfinite(delays).all():
             return None
         # a late message is no drift: the least delay of each tenth of the time counts
         parts = np.array_split(np.arange(len(seen)), 10)

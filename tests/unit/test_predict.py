@@ -76,7 +76,7 @@ def test_folder_of_pairs(world: World, params: Path, tmp_path: Path, capsys):
     assert document["bop_obj_ids"] == {"wedge": 1, "brick": 2, "disc": 3}
     text = capsys.readouterr()
     assert "2 images, 1 with depth; detector: fake CPU fp32" in text.out
-    assert "2 poses, 2 rejected" in text.out
+    assert "2 poses, 2 boxes rejected (no_depth 2)" in text.out
     assert "predict 2/2" in text.err
 
 
