@@ -13,7 +13,7 @@ from heatnet_ros.errors import DataError
 from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
 from heatnet_ros.ros.messages import pose_to_matrix, stamp_to_ns
 from heatnet_ros.ros.node_config import NodeConfig
-from heatnet_ros.ros.sync import OwnApproximateTimeSynchronizer, OwnSimpleFilter
+from heatnet_ros.ros.sync import ApproximateTimeSynchronizer, SimpleFilter
 from heatnet_ros.types import FloatArray, Frame
 
 
@@ -83,11 +83,11 @@ class BagFrames:
         # an image that came before it is still of this camera
         info_ns = self._bag.first(topics.camera_info).time_ns
         sets: list[tuple[Any, ...]] = []
-        color, depth = OwnSimpleFilter(), OwnSimpleFilter()
+        color, depth = SimpleFilter(), SimpleFilter()
         if topics.depth is None:
             color.registerCallback(lambda a: sets.append((a, None)))
         else:
-            pairs = OwnApproximateTimeSynchronizer(
+            pairs = ApproximateTimeSynchronizer(
                 [color, depth], self._config.sync_queue, self._config.sync_slop_s
             )
             pairs.registerCallback(lambda a, b: sets.append((a, b)))

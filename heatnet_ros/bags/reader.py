@@ -13,6 +13,8 @@ from typing import Any
 from heatnet_ros.errors import ConfigError, DataError
 
 SUFFIXES = (".mcap", ".db3", ".bag")
+# how far before the end of a bag the last message is looked for, and how that grows
+_STEP_NS, _GROWTH = 500_000_000, 8
 _METADATA = "metadata.yaml"
 # ROS 1 wrote the matrices in capitals
 _ROS1_MATRICES = {"D": "d", "K": "k", "R": "r", "P": "p"}
@@ -81,12 +83,32 @@ class Bag:
         """Close the file."""
         self._reader.close()
 
-    @property
-    def span_ns(self) -> tuple[int, int]:
-        """When the first and the last message were recorded; (0, 0) in an empty bag."""
-        if not self.topics:
+    def span_ns(self, topics: Collection[str]) -> tuple[int, int]:
+        """When the first and the last message of these topics were recorded; (0, 0) of none.
+
+        A bag that is damaged there counts from its beginning, to its end: ``read`` tells.
+        """
+        chosen = [c for c in self._connections if c.topic in topics]
+        if not chosen:
             return 0, 0
-        return self._reader.start_time, self._reader.end_time - 1
+        begin_ns, end_ns = self._reader.start_time, self._reader.end_time - 1
+        try:
+            with self._reporting():
+                first_ns = next((ns for _, ns, _ in self._reader.messages(chosen)), begin_ns)
+                return first_ns, self._last_ns(chosen, first_ns, end_ns)
+        except DataError:
+            return begin_ns, end_ns
+
+    def _last_ns(self, chosen: list[Any], first_ns: int, end_ns: int) -> int:
+        """Look from the bag's end backwards, in growing steps: not all messages are read."""
+        step_ns = _STEP_NS
+        while end_ns - step_ns > first_ns:
+            late = self._reader.messages(chosen, end_ns - step_ns)
+            last_ns: int | None = max((ns for _, ns, _ in late), default=None)
+            if last_ns is not None:
+                return last_ns
+            step_ns *= _GROWTH
+        return int(max((ns for _, ns, _ in self._reader.messages(chosen)), default=first_ns))
 
     def count(self, topics: Collection[str]) -> int:
         """How many messages these topics have."""

@@ -69,5 +69,9 @@ CAMERAS = {
     "kinect": _AZURE_KINECT,
     # synthetic_camera is a RealSense to everybody who listens
     "synthetic": _REALSENSE,
+    # ``replay``, whatever was recorded; the frame is that of its folders of images
+    "replay": Camera(
+        "", "color/image_raw", "color/camera_info", "depth/image_raw", _REALSENSE.frame_id
+    ),
 }
 SYNTHETIC = CAMERAS["synthetic"]

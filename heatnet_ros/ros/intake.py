@@ -133,12 +133,14 @@ class Intake:
         self._lost[topic] += number
 
     def _is_in_order(self, stream: str, topic: str, message: Any) -> bool:
-        if message.header.stamp.nanosec >= 1_000_000_000:
+        stamp = message.header.stamp
+        if stamp.sec < 0 or stamp.nanosec >= 1_000_000_000:
+            # rclpy and who hears the poses take neither: a pose with it would end their nodes
             self._statistics.count("bad_input")
             self._problems.report(
                 Source.INPUT,
-                f"{topic}: the stamp has {message.header.stamp.nanosec} nanoseconds, expected less "
-                "than 1000000000. The publisher fills the message wrongly.",
+                f"{topic}: the stamp is {stamp.sec} s, {stamp.nanosec} ns; expected none below 0 "
+                "and less than 1000000000 ns. The publisher fills the message wrongly.",
             )
             return False
         stamp_ns = stamp_to_ns(message.header.stamp)
@@ -154,7 +156,7 @@ class Intake:
             f"{stamp_ns / 1e9:.3f} s; expected rising ones."
         )
         if stamp_ns < newest_ns - _CLOCK_RESET_NS or self._older[stream] >= _OLDER_IN_A_ROW:
-            # message_filters forgets by stamp and would throw all new messages away for ever
+            # what waits for a partner is of the other clock
             self._newest_ns.clear()
             self._color_times.clear()
             self._depth_times.clear()

@@ -28,20 +28,28 @@ _CLOCK_PERIOD_S = 0.02
 # images are decoded ahead, but not when the next message is due sooner than this
 _DECODE_S = 0.03
 _AHEAD = 8
-# stamps nearer than this are of one frame: they keep their distance when they are moved
+# stamps nearer than this, or than half the time between two frames, are of one frame
 _FRAME_NS = 20_000_000
+# what is later than this, or than a frame, is not caught up with
+_PATIENCE_S = 0.1
+_DELAYS_KEPT, _ALWAYS_NS = 8, -(2**63)
+# no camera's images come so long after their stamps, or before
+_ASTRAY_NS = 1_000_000_000
 
 
 class Pace:
     """Recorded time <-> this process's time, for one pass through a recording.
 
-    A message that is published too late moves those behind it: they never come in bursts. The
-    recording's clock waits meanwhile. With ``now_s`` infinite it stands at the beginning.
+    What is late by less than ``patience_s`` is caught up with, so that the rate is kept. More than
+    that moves everything behind it: messages never come in long bursts, and the recording's clock
+    waits meanwhile. With ``now_s`` infinite it stands at the beginning.
     """
 
-    def __init__(self, first_ns: int, rate: float, now_s: float) -> None:
+    def __init__(self, first_ns: int, rate: float, now_s: float, patience_s: float = 0.0) -> None:
         self._first_ns, self._rate, self._start_s = first_ns, rate, now_s
+        self._patience_s = patience_s
         self._shown_ns = first_ns
+        self.delayed_s = 0.0  # in all
 
     def due_s(self, time_ns: int) -> float:
         """When (monotonic) what was recorded at ``time_ns`` is due."""
@@ -53,23 +61,57 @@ class Pace:
         self._shown_ns = max(self._shown_ns, self._first_ns + round(passed_s * self._rate * 1e9))
         return self._shown_ns
 
-    def delay(self, late_s: float) -> None:
-        """Everything that follows comes so much later."""
-        self._start_s += late_s
+    def note_lateness(self, late_s: float) -> None:
+        """A message is published so much later than it was due."""
+        if late_s > self._patience_s:
+            self._start_s += late_s
+            self.delayed_s += late_s
 
 
 class Restamp:
-    """Moves the stamps of a frame to now, all of them by the same amount."""
+    """Moves the stamps of one pass to now, keeping their intervals, stretched as the rate says.
 
-    def __init__(self) -> None:
-        self._from_ns: int | None = None
-        self._offset_ns = 0
+    Every stamp is moved by the same rule, whenever its message comes: colour and depth images of
+    one moment stay of one moment. Delays of the pace count from the next frame on. frame_ns:
+    stamps nearer than this are of one frame.
+    """
 
-    def move(self, stamp_ns: int, now_ns: int) -> int:
-        """The new stamp of what is published at ``now_ns`` (the system's clock)."""
-        if self._from_ns is None or abs(stamp_ns - self._from_ns) > _FRAME_NS:
-            self._from_ns, self._offset_ns = stamp_ns, now_ns - stamp_ns
-        return stamp_ns + self._offset_ns
+    def __init__(self, rate: float, frame_ns: int) -> None:
+        self._rate, self._frame_ns = rate, frame_ns
+        self._anchor: tuple[int, int] | None = None  # a stamp and the time that it became
+        self._newest_ns = 0
+        # from which stamp on which delay counts
+        self._delays: deque[tuple[int, int]] = deque(maxlen=_DELAYS_KEPT)
+
+    def move(self, stamp_ns: int, now_ns: int, delayed_s: float) -> int:
+        """The new stamp of what is published at ``now_ns`` (the system's clock).
+
+        delayed_s: ``Pace.delayed_s``. Stamps that jump are taken for another clock's.
+        """
+        delayed_ns = round(delayed_s * 1e9)
+        if self._anchor is None or abs(self._map(stamp_ns) - now_ns) > _ASTRAY_NS + delayed_ns:
+            self._anchor, self._newest_ns = (stamp_ns, now_ns - delayed_ns), stamp_ns
+            self._delays.clear()
+            self._delays.append((_ALWAYS_NS, delayed_ns))
+        self._note_delay(delayed_ns)
+        self._newest_ns = max(self._newest_ns, stamp_ns)
+        return self._map(stamp_ns)
+
+    def _note_delay(self, delayed_ns: int) -> None:
+        since_ns, known_ns = self._delays[-1]
+        if delayed_ns == known_ns:
+            return
+        if since_ns > self._newest_ns:  # no frame has it yet
+            self._delays[-1] = since_ns, delayed_ns
+        else:
+            self._delays.append((self._newest_ns + self._frame_ns, delayed_ns))
+
+    def _map(self, stamp_ns: int) -> int:
+        assert self._anchor is not None
+        from_ns, to_ns = self._anchor
+        delays = [delay for since, delay in self._delays if since <= stamp_ns]
+        delay_ns = delays[-1] if delays else self._delays[0][1]
+        return to_ns + round((stamp_ns - from_ns) / self._rate) + delay_ns
 
 
 class Player(Node):  # type: ignore[misc]
@@ -123,8 +165,10 @@ class Player(Node):  # type: ignore[misc]
     def _play(self, passes: int) -> None:
         recording = self._recording
         first_ns, last_ns = recording.span_ns
-        self._pace = Pace(first_ns, self._args.rate, time.monotonic())
-        restamp = Restamp()
+        rate, period_ns = self._args.rate, (last_ns - first_ns) // max(recording.frames - 1, 1)
+        patience_s = min(period_ns / 1e9 / rate, _PATIENCE_S)
+        self._pace = Pace(first_ns, rate, time.monotonic(), patience_s)
+        restamp = Restamp(rate, min(period_ns // 2, _FRAME_NS))
         items, waiting, sent = recording.read(), deque[Item](), 0
         while self.context.ok():
             left_s = self._pace.due_s(waiting[0].time_ns) - time.monotonic() if waiting else 1.0
@@ -146,7 +190,6 @@ class Player(Node):  # type: ignore[misc]
                 + (f", pass {passes}" if self._args.loop else ""),
             )
         # the last frame has its time, too
-        period_ns = (last_ns - first_ns) // max(recording.frames - 1, 1)
         self._spin_until(self._pace.due_s(last_ns + period_ns))
         if recording.faults:
             self.get_logger().warning(
@@ -158,10 +201,11 @@ class Player(Node):  # type: ignore[misc]
         if not self.context.ok():
             return
         now_s = time.monotonic()
-        self._pace.delay(max(now_s - self._pace.due_s(item.time_ns), 0.0))
+        self._pace.note_lateness(now_s - self._pace.due_s(item.time_ns))
         if self._args.stamps == "now":
             header = item.message.header
-            moved_ns = restamp.move(stamp_to_ns(header.stamp), time.time_ns())
+            stamp_ns = stamp_to_ns(header.stamp)
+            moved_ns = restamp.move(stamp_ns, time.time_ns(), self._pace.delayed_s)
             header.stamp = ns_to_stamp(moved_ns)
         self._tick(now_s)
         self._outputs[item.topic].publish(item.message)

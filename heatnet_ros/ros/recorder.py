@@ -14,7 +14,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from heatnet_ros.bags.writer import BagWriter
 from heatnet_ros.errors import DataError
-from heatnet_ros.ros.recordings import COLOR, DEPTH, INFO
+from heatnet_ros.ros.frames import Topics
+from heatnet_ros.ros.recordings import COLOR, DEPTH, DEPTH_INFO, INFO
 from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.status_line import StatusLine
 
@@ -22,6 +23,7 @@ _TOPICS = {
     COLOR: (Image, "", "sensor_msgs/msg/Image"),
     f"{COLOR}/compressed": (CompressedImage, "/compressed", "sensor_msgs/msg/CompressedImage"),
     INFO: (CameraInfo, "", "sensor_msgs/msg/CameraInfo"),
+    DEPTH_INFO: (CameraInfo, "", "sensor_msgs/msg/CameraInfo"),
     DEPTH: (Image, "", "sensor_msgs/msg/Image"),
     f"{DEPTH}/compressedDepth": (
         CompressedImage, "/compressedDepth", "sensor_msgs/msg/CompressedImage",
@@ -63,9 +65,13 @@ def _record(node: Node, bag: BagWriter, seconds: float, came: set[str]) -> None:
 
         return callback
 
+    resolved = (node.resolve_topic_name(name) for name in (COLOR, INFO, DEPTH))
+    depth_info = Topics(*resolved).depth_info
     for name, (cls, ending, kind) in _TOPICS.items():
         # as image_transport names them: below the remapped base topic
         topic = node.resolve_topic_name(name.removesuffix(ending)) + ending
+        if name == DEPTH_INFO and depth_info is not None:
+            topic = depth_info  # beside the images, wherever these are
         node.create_subscription(cls, topic, store(name, topic, kind), qos, raw=True)
     executor = SingleThreadedExecutor()
     executor.add_node(node)

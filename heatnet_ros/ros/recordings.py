@@ -13,7 +13,7 @@ from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from heatnet_ros.bags.choice import Wanted, choose_topics, list_truth
+from heatnet_ros.bags.choice import CAMERA_INFO, Wanted, choose_topics, list_truth
 from heatnet_ros.bags.reader import Bag, is_bag
 from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.image_inputs import list_file_inputs
@@ -25,6 +25,7 @@ from heatnet_ros.ros.messages import array_to_image, compressed_to_rgb, ns_to_st
 from heatnet_ros.types import Frame
 
 COLOR, INFO, DEPTH = "color/image_raw", "color/camera_info", "depth/image_raw"
+DEPTH_INFO = "depth/camera_info"
 # where nothing says when the images were taken
 _FIRST_NS = 10**9
 IMAGES_PER_S = 10.0
@@ -100,7 +101,7 @@ def open_recording(
 
 
 class BagRecording:
-    """Colour, CameraInfo, depth and true poses of a bag."""
+    """Colour, depth, their CameraInfo and true poses of a bag."""
 
     def __init__(self, bag: Bag, wanted: Wanted, decode: bool) -> None:
         self._bag, self._decode = bag, decode
@@ -108,6 +109,8 @@ class BagRecording:
         self._names = {chosen.color: COLOR, chosen.camera_info: INFO}
         if chosen.depth is not None:
             self._names[chosen.depth] = DEPTH
+            if bag.topics.get(str(chosen.depth_info)) == CAMERA_INFO:
+                self._names.setdefault(str(chosen.depth_info), DEPTH_INFO)
         self._names |= {topic: topic for topic in list_truth(bag)}
         self.topics = {}
         self.faults: list[str] = []
@@ -116,7 +119,7 @@ class BagRecording:
             self.topics[self._publish_as(item.topic, kind)] = kind
         self.frames = bag.count([chosen.color])
         self.count = bag.count(list(self._names))
-        self.span_ns = bag.span_ns
+        self.span_ns = bag.span_ns(list(self._names))
 
     def read(self) -> Iterator[Item]:
         """Raises DataError where the file is damaged; an image that is, is left out."""
@@ -136,7 +139,7 @@ class BagRecording:
             compressed = is_compressed(message) and not self._decode
             kind: type = CompressedImage if compressed else Image
         else:
-            kind = CameraInfo if name == INFO else PoseStamped
+            kind = CameraInfo if name in (INFO, DEPTH_INFO) else PoseStamped
         return kind
 
     def _publish_as(self, topic: str, kind: type) -> str:
@@ -149,7 +152,7 @@ class BagRecording:
         name, stamp = self._names[topic], message.header.stamp
         header = Header(stamp=ns_to_stamp(stamp_to_ns(stamp)), frame_id=message.header.frame_id)
         made: Any
-        if name == INFO:
+        if name in (INFO, DEPTH_INFO):
             made = _to_camera_info(message)
         elif name not in (COLOR, DEPTH):
             made = _to_pose(message)
@@ -182,9 +185,10 @@ class ImagesRecording:
         self.topics: dict[str, type] = {COLOR: Image, INFO: CameraInfo}
         with_depth = sum(image.has_depth for image in self._images)
         if with_depth:
-            self.topics[DEPTH] = Image
+            # aligned by definition, so that colour's calibration is depth's
+            self.topics |= {DEPTH: Image, DEPTH_INFO: CameraInfo}
         self.frames = len(self._images)
-        self.count = 2 * self.frames + with_depth
+        self.count = 2 * (self.frames + with_depth)
         self.span_ns = self._times_ns[0], self._times_ns[-1]
         if not any(self._load(image) is not None for image in self._images[:_TRIED]):
             raise DataError(self.faults[0])
@@ -199,6 +203,7 @@ class ImagesRecording:
             header = Header(stamp=ns_to_stamp(time_ns), frame_id=SYNTHETIC.frame_id)
             messages = {INFO: _describe_camera(frame), COLOR: array_to_image(frame.rgb, "rgb8")}
             if frame.depth_m is not None:
+                messages[DEPTH_INFO] = _describe_camera(frame)
                 messages[DEPTH] = array_to_image(frame.depth_m, "32FC1")
             for topic, message in messages.items():
                 message.header = header

@@ -1,7 +1,8 @@
-"""Approximate time synchronisation: message_filters where ROS has it, else its small equivalent.
+"""Approximate time synchronisation, with the interface of ROS's ``message_filters``.
 
-``message_filters`` is not on PyPI. ``ApproximateTimeSynchronizer`` and ``SimpleFilter`` of this
-module are the installed ones or, with the same interface, the ones below.
+Not ROS's own, which is not on PyPI: in Python it holds its lock while the callbacks run (and for
+ever after one that raises), throws new messages away when the clock is set back, and raises in the
+subscription's callback, which ends the node, at a stamp that ``rclpy.time.Time`` does not take.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["ApproximateTimeSynchronizer", "SimpleFilter"]
 Callback = Callable[..., None]
 
 
-class OwnSimpleFilter:
+class SimpleFilter:
     """A source of messages: ``signalMessage`` calls what was given to ``registerCallback``."""
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class OwnSimpleFilter:
             callback(*messages, *args)
 
 
-class OwnApproximateTimeSynchronizer(OwnSimpleFilter):
+class ApproximateTimeSynchronizer(SimpleFilter):
     """Groups messages of several filters whose header stamps differ by less than ``slop`` seconds.
 
     Costs O(queue) a message. An arriving message is grouped with the nearest waiting message of
@@ -76,10 +77,3 @@ class OwnApproximateTimeSynchronizer(OwnSimpleFilter):
             queue.clear()
             queue.extend(waiting)
         return [item[1] for item in group]
-
-
-try:
-    from message_filters import ApproximateTimeSynchronizer, SimpleFilter
-except ImportError:
-    ApproximateTimeSynchronizer = OwnApproximateTimeSynchronizer
-    SimpleFilter = OwnSimpleFilter

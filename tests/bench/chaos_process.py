@@ -26,7 +26,7 @@ class Process:
                 [sys.executable, *command],
                 stdin=pipe or subprocess.DEVNULL, stdout=pipe or log, stderr=log, cwd=ROOT,
                 start_new_session=True, preexec_fn=_die_with_parent, text=True,
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )  # fmt: skip
 
     @property

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from child_environment import child_environment
 
 
 class Report:
@@ -47,7 +45,7 @@ class Clinic:
         """``stream(done)`` publishes until ``done()``, which the doctor's end makes true."""
         path = self._folder / f"doctor_{next(self._numbers)}.json"
         command = [sys.executable, "-m", "heatnet_ros", "doctor", *options, "--json", str(path)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {})
+        environment = environment or child_environment()
         process = subprocess.Popen(
             command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

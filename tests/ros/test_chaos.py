@@ -1,13 +1,13 @@
 """The short version of the chaos run: ``python tests/bench/chaos.py`` is the long one."""
 
 import json
-import os
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from child_environment import child_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def test_poses_come_back_whatever_happens(tmp_path):
             sys.executable, "tests/bench/chaos.py", "--seconds", "25", "--cycle", "6",
             "--limit", "4", "--out", str(tmp_path), "--json", str(report_file),
         ],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        cwd=ROOT, env=child_environment(), capture_output=True, text=True,
         timeout=240,
     )  # fmt: skip
     assert report_file.exists(), done.stdout + done.stderr

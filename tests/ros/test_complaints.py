@@ -9,12 +9,12 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import rclpy
 import yaml
+from child_environment import child_environment
 from clinic import Clinic
 from fakes import LIBRARY, MESHES, K, World, pose
 from model_files import write_files
@@ -32,7 +32,6 @@ from heatnet_ros.mesh import write_ply
 from heatnet_ros.ros.messages import array_to_image, ns_to_stamp, stamp_to_ns
 from heatnet_ros.types import Distortion
 
-ROOT = Path(__file__).parents[2]
 LENS = Distortion("plumb_bob", (0.12, -0.25, 0.001, -0.002, 0.0))
 
 
@@ -369,11 +368,9 @@ def test_packages_that_fight(clinic, tmp_path):
         info.mkdir()
         text = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n"
         (info / "METADATA").write_text(text)
-    paths = os.pathsep.join([str(tmp_path), str(ROOT)])
     params = write_params(tmp_path)
-    report = clinic.examine(
-        "--only", "files", "--params", params, environment={"PYTHONPATH": paths}
-    )
+    environment = child_environment(tmp_path)
+    report = clinic.examine("--only", "files", "--params", params, environment=environment)
     assert report.status == 1, report.findings
     report.one("warning", "cv_bridge", "_ARRAY_API not found", "pip install 'numpy<2'")
     report.one("warning", "cv2", "opencv-python 5.0.0 and opencv-python-headless 4.10.0", "uninst")
@@ -387,7 +384,7 @@ def test_own_cad_in_the_wrong_unit_gets_a_clue(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "heatnet_ros", "keypoints", str(tmp_path / "part.ply"), "--name",
          "parts", "--unit", "m", "--out", str(tmp_path / "parts.yaml")],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        env=child_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1 and "--unit mm" in done.stderr, done.stderr
     assert not (tmp_path / "parts.yaml").exists()

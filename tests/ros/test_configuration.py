@@ -1,16 +1,15 @@
 """Wrong files: one clear message, the node lives on unconfigured, and configures when mended."""
 
 import dataclasses
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from bench import FRAME
+from child_environment import child_environment
 from fakes import MESHES, World
 from model_files import OBJECTS, TRUTH, write_detector, write_files
 
@@ -106,7 +105,7 @@ class Process:
         path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
         command = "from heatnet_ros.ros.pose_node import main; main()"
         ros = ["--ros-args", "-r", f"__ns:={bench.namespace}", "--params-file", str(path)]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        environment = child_environment()
         self._log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(

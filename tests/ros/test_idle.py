@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from child_environment import child_environment
 
 from heatnet_ros.ros.child import Child
 
@@ -50,7 +51,7 @@ def cpu_s(pid: int) -> float:
 def test_node_without_a_camera_sleeps(ros, tmp_path):
     arguments = ["--params-file", str(ROOT / "config/pose_demo.yaml"), "-r", "__ns:=/idle"]
     log = tmp_path / "node.log"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = child_environment()
     with Child("node", "heatnet_ros.ros.pose_node", arguments, log, environment) as child:
         deadline = time.monotonic() + 40
         while "Configured in" not in log.read_text():

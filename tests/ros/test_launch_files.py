@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import rclpy
 import yaml
+from child_environment import child_environment
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.srv import GetState
 from rcl_interfaces.srv import GetParameters
@@ -191,13 +192,10 @@ def launch(prefix):
 
 
 def environment(prefix: Path) -> dict[str, str]:
-    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     prefixes = [str(prefix), os.environ.get("AMENT_PREFIX_PATH", "")]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "AMENT_PREFIX_PATH": os.pathsep.join(filter(None, prefixes)),
-        "PYTHONUNBUFFERED": "1",
-    }
+    return child_environment(
+        AMENT_PREFIX_PATH=os.pathsep.join(filter(None, prefixes)), PYTHONUNBUFFERED="1"
+    )
 
 
 class Observer:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import rclpy
 from bench import Spinner
+from child_environment import child_environment
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
@@ -54,7 +55,7 @@ class Node:
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(folder / "heaps.xml"), "--ros-args", *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("wb"), text=True,
-            cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, preexec_fn=_die_with_parent,
+            cwd=ROOT, env=child_environment(), preexec_fn=_die_with_parent,
         )  # fmt: skip
         self.own = Spinner(rclpy.create_node("memory", namespace=namespace))
         self.client = self.own.node.create_client(ChangeState, "pose_node/change_state")

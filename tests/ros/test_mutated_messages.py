@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rclpy
 from bench import FRAME, STREAMS, Spinner
+from child_environment import child_environment
 from fakes import SIZE_HW, K, World
 from geometry_msgs.msg import PoseStamped
 from rclpy.qos import QoSProfile
@@ -39,7 +40,7 @@ class Desk:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", NODE, "--ros-args", *words],
-                cwd=ROOT, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                cwd=ROOT, stdout=log, stderr=log, env=child_environment(),
             )  # fmt: skip
         self.own = Spinner(rclpy.create_node("mutator", namespace=f"/mutated_{os.getpid()}"))
         self.publishers = {

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import rclpy
 from bench import Spinner
+from child_environment import child_environment
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.qos import QoSProfile
@@ -23,6 +24,7 @@ from heatnet_ros.bags.choice import Wanted, choose_topics
 from heatnet_ros.bags.frames import BagFrames
 from heatnet_ros.bags.reader import Bag
 from heatnet_ros.bags.sample import SAMPLE
+from heatnet_ros.bags.writer import BagWriter
 from heatnet_ros.ros.child import Child
 from heatnet_ros.ros.compressed_depth import encode_depth_mm
 from heatnet_ros.ros.messages import stamp_to_ns
@@ -33,6 +35,7 @@ from heatnet_ros.ros.replay import add_arguments
 
 ROOT = Path(__file__).parents[2]
 OBJECTS = ("bracket", "valve", "mug", "connector", "pulley")
+SAMPLE_INFO = "/camera/camera/color/camera_info"
 MANY = QoSProfile(depth=200)
 
 
@@ -43,7 +46,7 @@ def command(log, *words):
         process = subprocess.Popen(
             [sys.executable, "-m", "heatnet_ros", *words],
             stdout=file, stderr=subprocess.STDOUT, cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=child_environment(),
         )  # fmt: skip
     try:
         yield process
@@ -217,8 +220,35 @@ def test_replay_keeps_intervals_and_pairs(ros, tmp_path, options, endings, rate)
         np.testing.assert_allclose(np.median(steps), 0.2 / rate, atol=0.03)
     else:
         np.testing.assert_allclose(steps, 0.2)
-        assert stamps["color"][0] == Bag(ROOT / SAMPLE).span_ns[0]
+        assert stamps["color"][0] == Bag(ROOT / SAMPLE).first(SAMPLE_INFO).time_ns
         assert frames.seen["depth"][0][1].format == "16UC1; compressedDepth png"
+
+
+def test_the_rate_is_kept(ros, tmp_path):
+    """25 images of VGA with depth a second: no message's own time adds up. Least squares: %."""
+    rgb = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+    path, log = tmp_path / "lab.mcap", tmp_path / "replay.log"
+    with BagWriter(path) as bag:
+        for t in range(10**18, 10**18 + 3 * 10**9, 40_000_000):
+            bag.add("/color/camera_info", t, bag.make_camera_info(t, "f", np.eye(3), (640, 480)))
+            for topic, encoding in (("/depth/image_raw", "16UC1"), ("/color/image_raw", "rgb8")):
+                data = rgb[..., :2] if encoding == "16UC1" else rgb
+                image = bag.make(
+                    "sensor_msgs/msg/Image", t, "f", height=480, width=640, encoding=encoding,
+                    is_bigendian=0, step=data.size // 480, data=data.ravel(),
+                )  # fmt: skip
+                bag.add(topic, t, image)
+    frames = Frames("/rated", info=(CameraInfo, "color/camera_info"))
+    words = (str(path), "--no-wait", "--delay", "1", "--ros-args", "-r", "__ns:=/rated")
+    with command(log, "replay", *words) as process:
+        wait_for(lambda: process.poll() is not None, "the end", log)
+    frames.stop()
+    assert process.returncode == 0, log.read_text()
+    arrived_ns, infos = zip(*frames.seen["info"], strict=True)
+    stamps_ns = np.array([stamp_to_ns(info.header.stamp) for info in infos])
+    assert len(stamps_ns) > 60
+    rate = np.polyfit(np.array(arrived_ns) - arrived_ns[0], stamps_ns - stamps_ns[0], 1)[0]
+    assert abs(rate - 1) < 0.01, rate
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.8])
@@ -317,12 +347,20 @@ def test_two_cameras_in_two_namespaces_do_not_mix(listen, tmp_path):
 def test_record_writes_what_the_camera_sends(bench, tmp_path):
     path, log = tmp_path / "lab.mcap", tmp_path / "record.log"
     words = (str(path), "--seconds", "1", "--ros-args", "-r", f"__ns:={bench.namespace}")
+    own = bench.create_publisher(CameraInfo, "depth/camera_info")
+
+    def of_both(message):
+        own.publish(message)
+        return message
+
     with command(log, "record", *words) as process:
-        bench.stream(lambda: process.poll() is not None, "the end of the recording", 40, 10)
+        ended = lambda: process.poll() is not None  # noqa: E731
+        bench.stream(ended, "the end of the recording", 40, 10, info=of_both)
     assert process.returncode == 0, log.read_text()
     bag = Bag(path)
     topics = choose_topics(bag, Wanted())
     assert topics.color == f"{bench.namespace}/color/image_raw"
+    assert bag.topics[topics.depth_info] == "sensor_msgs/msg/CameraInfo"
     frames = BagFrames(bag, topics, NodeConfig())
     assert len(frames.frames) >= 5
     frame = frames.load(frames.frames[-1])

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
 from bench import Bench
+from child_environment import child_environment
 from world_node import write_world
 
 from heatnet_ros.ros.child import Child
 from heatnet_ros.ros.messages import pose_to_matrix, stamp_to_ns
 
 TESTS = Path(__file__).parents[1]
-PATHS = os.pathsep.join(map(str, (TESTS.parent, TESTS, TESTS / "ros")))
 
 
 class Theatre:
@@ -26,7 +25,7 @@ class Theatre:
         arguments = ["-r", f"__ns:={self.bench.namespace}"]
         for name, value in parameters.items():
             arguments += ["-p", f"{name.replace('__', '.')}:={value}"]
-        environment = os.environ | {"PYTHONPATH": PATHS, "WORLD_FILE": str(self._file)}
+        environment = child_environment(TESTS, TESTS / "ros", WORLD_FILE=str(self._file))
         self._child = Child("node", "world_node", arguments, folder / "node.log", environment)
 
     def __enter__(self):

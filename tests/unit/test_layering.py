@@ -1,13 +1,13 @@
 """The layers of the architecture: who may import whom, and what the run time may load."""
 
 import ast
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from child_environment import child_environment
 from onnx_models import save_convolution
 
 import heatnet_ros
@@ -96,7 +96,6 @@ HOMES = {
     "moderngl": {"rendering"},
     "rclpy": {"ros"},
     "rosbags": {"bags"},
-    "message_filters": {"ros"},
     "cv_bridge": {"ros"},
     "launch": set(),
     "scipy": {"rendering", "training"},
@@ -227,7 +226,7 @@ def test_a_running_pipeline_loads_nothing_heavy(tmp_path: Path) -> None:
     tests = str(Path(__file__).parent.parent)
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, str(path)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT.parent), tests])},
+        env=child_environment(tests),
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,6 @@
 """The command with its own processes; only the jobs are small ones that note that they ran."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from child_environment import child_environment
 from fakes import MESHES
 
 from heatnet_ros.__main__ import main
@@ -17,7 +17,6 @@ from heatnet_ros.onboard.options import Places
 from heatnet_ros.onboard.steps import NEEDS
 from heatnet_ros.onboard_command import UNDECIDED, next_commands
 
-ROOT = Path(__file__).parents[2]
 JOBS = [name for name in NEEDS if name not in ("check", "report")]
 
 # replaces what jobs do, and the report, which needs their results; all else is the command's own
@@ -89,7 +88,7 @@ class Driven:
         (modules / "small_job.py").write_text(_SMALL_JOB)
         self.driver = tmp_path / "driver.py"
         self.driver.write_text(_DRIVER)
-        self.env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(modules)])}
+        self.env = child_environment(modules)
 
     def start(self, *more: str, **env: str) -> "subprocess.Popen[str]":
         words = ["onboard", str(self.mesh), "--name", "parts", "--out-root", str(self.root)]

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import os
 import re
 import shlex
 import shutil
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from child_environment import child_environment
 from fakes import MESHES
 
 from heatnet_ros.__main__ import build_parser
@@ -54,7 +54,7 @@ def parsed_commands(path: Path) -> dict[str, argparse.Namespace]:
 def type_in(command: str, folder: Path) -> None:
     """Run a command of a file's head with this interpreter, as in the shell."""
     command = re.sub(r"^ *python ", f"'{sys.executable}' ", command)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = child_environment(OMP_NUM_THREADS="1")
     done = subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
     )

@@ -1,11 +1,11 @@
 """Ids with the shipped networks on rendered images: tests/bench/measure_ids.py in short."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from child_environment import child_environment
 
 from heatnet_ros.errors import EngineError
 from heatnet_ros.rendering.rasterizer import Rasterizer
@@ -22,7 +22,7 @@ def test_two_mugs_keep_their_ids_though_one_hides_the_other_and_though_one_leave
     words = ["tests/bench/measure_ids.py", "--objects", "mug", "--acts", "cross", "aside"]
     done = subprocess.run(
         [sys.executable, *words],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        cwd=ROOT, env=child_environment(), capture_output=True, text=True,
         timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from child_environment import child_environment
 
 from heatnet_ros.engines import list_engines
 
@@ -17,7 +18,7 @@ def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "heatnet_ros", "bench", *map(str, arguments)],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from child_environment import child_environment
 
 from heatnet_ros.datasets import synthesize
 from heatnet_ros.datasets.bop_writer import SceneWriter, write_models
@@ -28,7 +29,6 @@ from heatnet_ros.rendering.rasterizer import Rasterizer
 from heatnet_ros.resources import find_resource
 
 DEMO = find_resource("config/objects/demo.yaml", "Object library")
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -247,7 +247,7 @@ def test_the_command_continues_after_kill_9(tmp_path):
         "synthesize", "--objects", str(DEMO), "--out", str(tmp_path), "--images", "60",
         "--workers", "1",
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = child_environment()
     first = subprocess.Popen(arguments, env=environment, start_new_session=True)
     deadline = time.monotonic() + 60
     while not (tmp_path / "train/000000").exists() and time.monotonic() < deadline:

@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from child_environment import child_environment
 
 from heatnet_ros.errors import DataError
 from heatnet_ros.onboard import runner
@@ -22,8 +22,6 @@ from heatnet_ros.onboard.runner import (
     run_jobs,
     stop_leftovers,
 )
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -163,8 +161,7 @@ def test_what_a_killed_onboarding_left_running_is_ended_and_nothing_else(module,
     folder, other_folder = tmp_path / "run", tmp_path / "run2"
     folder.mkdir()
     pid_file = tmp_path / "pid"
-    paths = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
-    env = os.environ | {"PYTHONPATH": paths, "PID_FILE": str(pid_file)}
+    env = child_environment(PID_FILE=str(pid_file))
     parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(folder)], env=env)
     other = subprocess.Popen(
         [sys.executable, "-m", others.arguments[0]], env=env | {MARK: str(other_folder.resolve())}
@@ -187,8 +184,7 @@ def test_a_job_without_tricks_ends_with_its_killed_parent(module, tmp_path):
     module("stubborn", _STUBBORN.replace("signal.signal(", "# "))
     folder, pid_file = tmp_path / "run", tmp_path / "pid"
     folder.mkdir()
-    paths = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
-    env = os.environ | {"PYTHONPATH": paths, "PID_FILE": str(pid_file)}
+    env = child_environment(PID_FILE=str(pid_file))
     parent = subprocess.Popen([sys.executable, "-c", _PARENT, str(folder)], env=env)
     pid = int(wait_for(pid_file))
     parent.kill()

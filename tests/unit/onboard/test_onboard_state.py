@@ -1,13 +1,12 @@
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from child_environment import child_environment
 
 from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.onboard.options import Places, add_arguments, read_options
@@ -19,8 +18,6 @@ from heatnet_ros.onboard.state import (
     remove_results,
     start_state,
 )
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -135,7 +132,7 @@ with locked(Places(Path(sys.argv[1]), "parts")):
 
 
 def test_one_onboarding_at_a_time_and_a_killed_one_lets_go(places):
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = child_environment()
     command = [sys.executable, "-c", _HOLD, str(places.root)]
     holder = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     try:
@@ -167,7 +164,7 @@ while True:
 def test_a_kill_at_any_moment_leaves_a_whole_state(places):
     places.run.mkdir(parents=True)
     path = places.run / STATE_FILE
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = child_environment()
     for wait_s in (0.0, 0.013, 0.037):
         writer = subprocess.Popen(
             [sys.executable, "-c", _WRITE, str(path)], env=env, stdout=subprocess.PIPE

@@ -1,8 +1,8 @@
 import io
-import os
 import time
 
 import pytest
+from child_environment import child_environment
 
 from heatnet_ros.errors import EngineError
 from heatnet_ros.ros.child import Child
@@ -11,7 +11,7 @@ from heatnet_ros.ros.status_line import StatusLine
 
 def start(tmp_path, code):
     (tmp_path / "program_of_test.py").write_text(code)
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    environment = child_environment(tmp_path)
     return Child("program", "program_of_test", ["-p", "a:=1"], tmp_path / "log", environment)
 
 

@@ -2,10 +2,11 @@
 
 import itertools
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
+
+from child_environment import child_environment
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -13,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def mutate(report, *arguments):
     done = subprocess.run(
         [sys.executable, "tests/bench/mutate.py", *arguments, "--json", str(report)],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        cwd=ROOT, env=child_environment(), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(report.read_text())

@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 pytest.importorskip("rosbags", reason="the extra `bag` (rosbags) is not installed")
 
 from heatnet_ros.bags.choice import Wanted
+from heatnet_ros.bags.reader import Bag
 from heatnet_ros.bags.sample import SAMPLE
 from heatnet_ros.bags.writer import BagWriter
 from heatnet_ros.errors import ConfigError, DataError
@@ -18,13 +19,21 @@ from heatnet_ros.resources import find_resource
 from heatnet_ros.ros.compressed_depth import encode_depth_mm
 from heatnet_ros.ros.frames import ImageSet, Topics, build_frame
 from heatnet_ros.ros.messages import stamp_to_ns
-from heatnet_ros.ros.recordings import COLOR, DEPTH, INFO, ImageOptions, open_recording
+from heatnet_ros.ros.recordings import (
+    COLOR,
+    DEPTH,
+    DEPTH_INFO,
+    INFO,
+    ImageOptions,
+    open_recording,
+)
 from heatnet_ros.types import Distortion
 
 RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 DEPTH_MM = np.random.default_rng(1).integers(500, 900, (48, 64)).astype(np.uint16)
 K_MATRIX = np.array([[600.0, 0, 31], [0, 610, 23], [0, 0, 1]])
 K = K_MATRIX.ravel().tolist()
+WITH_DEPTH = {COLOR: Image, INFO: CameraInfo, DEPTH: Image, DEPTH_INFO: CameraInfo}
 
 
 @pytest.fixture
@@ -41,11 +50,12 @@ def scene(tmp_path):
 
 def test_a_bop_scene_is_ten_frames_a_second(scene):
     recording = open_recording(scene, Wanted(), decode=True)
-    assert recording.topics == {COLOR: Image, INFO: CameraInfo, DEPTH: Image}
+    assert recording.topics == WITH_DEPTH
     items = list(recording.read())
-    assert len(items) == recording.count == 6 and recording.frames == 2
-    assert [item.time_ns for item in items][::3] == [10**9, 10**9 + 10**8] == [*recording.span_ns]
-    messages = {item.topic: item.message for item in items[3:]}
+    assert len(items) == recording.count == 8 and recording.frames == 2
+    assert [item.time_ns for item in items][::4] == [10**9, 10**9 + 10**8] == [*recording.span_ns]
+    messages = {item.topic: item.message for item in items[4:]}
+    assert messages[DEPTH_INFO] == messages[INFO], "depth is aligned"
     assert {stamp_to_ns(m.header.stamp) for m in messages.values()} == {items[-1].time_ns}
     images = ImageSet(messages[COLOR], messages[DEPTH], messages[INFO], 0.0)
     for rectified in (False, True):
@@ -103,6 +113,42 @@ def test_an_image_that_cannot_be_decoded_is_left_out_and_empty_depth_is_not(tmp_
         assert "expected a whole JPEG or PNG, got 40 bytes" in recording.faults[0]
 
 
+def test_the_calibration_of_depth_is_published_where_the_bag_has_it(tmp_path):
+    """Of another K than colour's, so that the node can say that depth is not aligned."""
+    path = tmp_path / "lab.mcap"
+    with BagWriter(path) as bag:
+        t, jpeg = 10**18, cv2.imencode(".jpg", RGB)[1].tobytes()
+        bag.add("/c/color/camera_info", t, bag.make_camera_info(t, "f", K_MATRIX, (64, 48)))
+        bag.add("/c/color/image_raw", t, bag.make_compressed(t, "f", "jpeg", jpeg))
+        bag.add("/c/aligned/camera_info", t, bag.make_camera_info(t, "f", 0.5 * K_MATRIX, (64, 48)))
+        depth = bag.make_compressed(t, "f", *encode_depth_mm(DEPTH_MM))
+        bag.add("/c/aligned/image_raw/compressedDepth", t, depth)
+    recording = open_recording(path, Wanted(), decode=True)
+    messages = {item.topic: item.message for item in recording.read()}
+    assert recording.topics == WITH_DEPTH and recording.count == 4
+    assert messages[DEPTH_INFO].k[0] == 300 and messages[INFO].k[0] == 600
+
+
+def test_the_span_is_that_of_the_camera_not_of_all_that_the_bag_holds(tmp_path):
+    """Odometry from a minute before to five minutes after the camera: no silence is played."""
+    path, begin, second = tmp_path / "robot.mcap", 10**18, 10**9
+    with BagWriter(path) as bag:
+
+        def odometry(t):
+            bag.add("/odom", t, bag.make_pose(t, "odom", np.eye(4)))
+
+        jpeg = cv2.imencode(".jpg", RGB)[1].tobytes()
+        odometry(begin - 60 * second)
+        for t in range(begin, begin + 3 * second, second // 10):
+            bag.add("/c/color/camera_info", t, bag.make_camera_info(t, "f", K_MATRIX, (64, 48)))
+            bag.add("/c/color/image_raw", t, bag.make_compressed(t, "f", "jpeg", jpeg))
+        odometry(begin + 300 * second)
+    recording = open_recording(path, Wanted(), decode=True)
+    assert recording.span_ns == (begin, begin + 2_900_000_000)
+    assert Bag(path).span_ns(["/odom"]) == (begin - 60 * second, begin + 300 * second)
+    assert Bag(path).span_ns([]) == (0, 0)
+
+
 def image_depth(message):
     return np.frombuffer(message.data, np.float32)
 
@@ -111,7 +157,7 @@ def test_an_unreadable_image_of_a_scene_is_left_out(scene):
     (scene / "rgb" / "000003.png").write_bytes(b"nothing")
     recording = open_recording(scene, Wanted(), decode=True)
     items = list(recording.read())
-    assert {item.time_ns for item in items} == {recording.span_ns[1]} and len(items) == 3
+    assert {item.time_ns for item in items} == {recording.span_ns[1]} and len(items) == 4
     assert len(recording.faults) == 1 and "000003.png" in recording.faults[0]
 
 
@@ -142,12 +188,12 @@ def test_a_folder_of_images_has_the_stamps_of_its_names(tmp_path, names, stamps_
     folder = write_folder(tmp_path / "pictures", names, color)
     images_per_s = 20.0 if stamps_ns[0] == 10**9 else None
     recording = open_recording(folder, Wanted(), True, ImageOptions(images_per_s=images_per_s))
-    assert recording.topics == {COLOR: Image, INFO: CameraInfo, DEPTH: Image}
+    assert recording.topics == WITH_DEPTH
     items = list(recording.read())
-    assert recording.count == len(items) == 3 * len(names) and not recording.faults
+    assert recording.count == len(items) == 4 * len(names) and not recording.faults
     assert recording.span_ns == (stamps_ns[0], stamps_ns[-1])
     for i, stamp_ns in enumerate(stamps_ns):
-        messages = {item.topic: item.message for item in items[3 * i : 3 * i + 3]}
+        messages = {item.topic: item.message for item in items[4 * i : 4 * i + 4]}
         assert {stamp_to_ns(m.header.stamp) for m in messages.values()} == {stamp_ns}
         images = ImageSet(messages[COLOR], messages[DEPTH], messages[INFO], 0.0)
         frame = build_frame(images, Topics("/c", "/i", "/d"), False)
@@ -167,7 +213,7 @@ def test_a_ros_calibration_and_another_depth_scale(tmp_path):
     )
     recording = open_recording(folder, Wanted(), True, ImageOptions(metres_per_unit=1e-4))
     topics = [item.topic for item in recording.read()]
-    assert topics == [INFO, COLOR, INFO, COLOR, DEPTH] and recording.count == 5
+    assert topics == [INFO, COLOR, INFO, COLOR, DEPTH_INFO, DEPTH] and recording.count == 6
     items = list(recording.read())
     messages = {item.topic: item.message for item in items}
     images = ImageSet(messages[COLOR], messages[DEPTH], messages[INFO], 0.0)
@@ -212,5 +258,5 @@ def test_images_a_second_are_refused_where_stamps_are_known(tmp_path):
 def test_images_without_depth_of_their_name_are_counted(tmp_path, capsys):
     folder = write_folder(tmp_path / "some", ("a", "b", "c"), depths=("a",))
     recording = open_recording(folder, Wanted(), True)
-    assert recording.count == 7
+    assert recording.count == 8
     assert "note: 2 of 3 images have no depth image of their name" in capsys.readouterr().err

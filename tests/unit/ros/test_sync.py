@@ -1,32 +1,18 @@
-"""The same tests run over message_filters, where ROS has it, and over the package's equivalent."""
-
-import importlib.util
+"""Pairing of messages by their stamps."""
 
 import pytest
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from heatnet_ros.ros import sync
-
-HAS_MESSAGE_FILTERS = importlib.util.find_spec("message_filters") is not None
+from heatnet_ros.ros.sync import ApproximateTimeSynchronizer, SimpleFilter
 
 
-def _implementations():
-    yield pytest.param((sync.OwnApproximateTimeSynchronizer, sync.OwnSimpleFilter), id="own")
-    yield pytest.param(
-        (sync.ApproximateTimeSynchronizer, sync.SimpleFilter),
-        id="message_filters",
-        marks=pytest.mark.skipif(not HAS_MESSAGE_FILTERS, reason="message_filters not installed"),
-    )
-
-
-@pytest.fixture(params=_implementations())
-def pair(request):
+@pytest.fixture
+def pair():
     """Returns (colour, depth, groups): two sources and the list of synchronised stamps in ms."""
-    synchronizer, source = request.param
-    color, depth, groups = source(), source(), []
-    joined = synchronizer([color, depth], 5, 0.02)
+    color, depth, groups = SimpleFilter(), SimpleFilter(), []
+    joined = ApproximateTimeSynchronizer([color, depth], 5, 0.02)
     joined.registerCallback(lambda a, b, tag: groups.append((ms(a), ms(b), tag)), "tag")
     return color, depth, groups
 
@@ -85,9 +71,9 @@ def test_a_full_queue_forgets_the_oldest(pair):
     assert groups == [(5300, 5300, "tag")]
 
 
-def test_own_goes_on_after_the_clock_was_set_back():
-    color, depth, groups = sync.OwnSimpleFilter(), sync.OwnSimpleFilter(), []
-    joined = sync.OwnApproximateTimeSynchronizer([color, depth], 5, 0.02)
+def test_it_goes_on_after_the_clock_was_set_back():
+    color, depth, groups = SimpleFilter(), SimpleFilter(), []
+    joined = ApproximateTimeSynchronizer([color, depth], 5, 0.02)
     joined.registerCallback(lambda a, b: groups.append(ms(a)))
     for stamp in (90000, 90100, 90200, 90300, 90400, 90500):
         color.signalMessage(image(stamp))
@@ -96,8 +82,8 @@ def test_own_goes_on_after_the_clock_was_set_back():
     assert groups == [1000]
 
 
-def test_own_lock_is_free_in_the_callback_and_after_one_that_raises():
-    color, depth, seen = sync.OwnSimpleFilter(), sync.OwnSimpleFilter(), []
+def test_the_lock_is_free_in_the_callback_and_after_one_that_raises():
+    color, depth, seen = SimpleFilter(), SimpleFilter(), []
 
     def nested(a, b):
         seen.append(ms(a))
@@ -105,7 +91,7 @@ def test_own_lock_is_free_in_the_callback_and_after_one_that_raises():
             color.signalMessage(image(6000))  # would deadlock inside the lock
             raise RuntimeError("user")
 
-    sync.OwnApproximateTimeSynchronizer([color, depth], 5, 0.02).registerCallback(nested)
+    ApproximateTimeSynchronizer([color, depth], 5, 0.02).registerCallback(nested)
     color.signalMessage(image(5000))
     with pytest.raises(RuntimeError, match="user"):
         depth.signalMessage(image(5000))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is in the train extra (make test-train)")
 
 import small_task  # noqa: E402
+from child_environment import child_environment  # noqa: E402
 
 from heatnet_ros.errors import ConfigError, DataError, ModelError  # noqa: E402
 from heatnet_ros.training import loop  # noqa: E402
@@ -22,14 +22,10 @@ from heatnet_ros.training.weights import Average  # noqa: E402
 
 pytestmark = pytest.mark.train
 SCRIPT = Path(small_task.__file__)
-ROOT = Path(loop.__file__).parents[2]
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }
+    return child_environment(OMP_NUM_THREADS=str(torch.get_num_threads()))
 
 
 def same_weights(a: dict, b: dict) -> bool:
