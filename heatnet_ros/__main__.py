@@ -8,6 +8,7 @@ import errno
 import importlib
 import os
 import sys
+from types import ModuleType
 from typing import NamedTuple
 
 from heatnet_ros import __version__
@@ -158,7 +159,7 @@ def build_parser(selected: str | None) -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status: 0 good, 1 failed, 2 wrong usage.
 
-    ``doctor`` returns the worst of its findings: 0 ok, 1 warnings, 2 errors.
+    ``doctor`` returns the worst of its findings, 0 ok, 1 warnings, 2 errors; 3 where it failed.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     selected = next((word for word in arguments if word in COMMANDS), None)
@@ -167,15 +168,16 @@ def main(arguments: list[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 2
+    command = importlib.import_module(COMMANDS[args.command].module)
     try:
-        status = int(importlib.import_module(COMMANDS[args.command].module).run(args))
+        status = int(command.run(args))
         # the command is done: a reader such as `head` may leave early
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
     except HeatnetError as error:
-        status = _fail(str(error))
+        status = _fail(command, str(error))
     except OSError as error:
-        status = _fail(describe_os_error(error, getattr(args, "out", None)))
+        status = _fail(command, describe_os_error(error, getattr(args, "out", None)))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
@@ -203,10 +205,11 @@ def describe_os_error(error: OSError, out: object) -> str:
     return f"{what}{where}. {remedy}"
 
 
-def _fail(text: str) -> int:
+def _fail(command: ModuleType, text: str) -> int:
+    """``FAILED`` is the status of a command whose 1 says something else."""
     with contextlib.suppress(OSError):  # nobody may be listening there either
         print(f"error: {text}", file=sys.stderr)
-    return 1
+    return int(getattr(command, "FAILED", 1))
 
 
 def _drop_unwritable_output() -> None:

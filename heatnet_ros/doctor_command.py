@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 from heatnet_ros.checks.environment import check_environment
 from heatnet_ros.checks.finding import Finding, Level, ok, warning, worst
-from heatnet_ros.errors import ConfigError
+from heatnet_ros.errors import ConfigError, HeatnetError
 
+# exit status where the doctor's own work failed: 1 and 2 are what it found
+FAILED = 3
 PARTS = ("files", "camera", "node")
 _NEEDED = ("rclpy", "sensor_msgs", "diagnostic_msgs", "rcl_interfaces")
 _EXPLAINED = """\
@@ -20,7 +23,7 @@ camera   listens to the topics: publishers, QoS, rate, loss, stamps, calibration
 node     what pose_node says on /diagnostics: state, engines, times, why objects have no pose
 
 Each finding is a line `level  what: evidence. Remedy.`
-Exit status: 0 all is ok, 1 warnings, 2 errors.
+Exit status: 0 all is ok, 1 warnings, 2 errors (or wrong options), 3 the doctor itself failed.
 
 examples:
   python -m heatnet_ros doctor --params config/pose_parts.yaml --camera realsense
@@ -64,8 +67,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check, print each finding as it is made; returns the worst level: 0, 1 or 2.
 
-    Raises ConfigError for options that make no sense, DataError where FILE cannot be written.
+    An error of the doctor's own is no finding: ``FAILED``. Raises ConfigError for options that
+    make no sense, DataError where FILE cannot be written.
     """
+    try:
+        return _diagnose(args)
+    except (HeatnetError, OSError):
+        raise
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+
+
+def _diagnose(args: argparse.Namespace) -> int:
     if not 0 < args.seconds <= 600:
         raise ConfigError(f"--seconds must be above 0 and at most 600, got {args.seconds:g}.")
     findings = []

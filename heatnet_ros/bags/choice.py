@@ -8,6 +8,7 @@ from typing import Any
 
 from heatnet_ros.bags.reader import Bag
 from heatnet_ros.errors import DataError
+from heatnet_ros.ros.cameras import ALIGNED_NAMES
 from heatnet_ros.ros.compressed_depth import ENCODINGS
 from heatnet_ros.ros.frames import Topics, is_compressed
 
@@ -15,9 +16,8 @@ IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 TRUTH = "/truth/"
 _TRUTH_TYPE = "geometry_msgs/msg/PoseStamped"
-# parts of the names that drivers use, see CONVENTIONS' table; the earlier the better
+# parts of the names that drivers use; the earlier the better
 _COLOR_NAMES = ("color", "rgb")
-_ALIGNED_NAMES = ("aligned_depth_to_color", "depth_to_rgb", "depth_registered", "registered")
 _TRANSPORTS = ("/compressed", "/compressedDepth")
 
 
@@ -107,8 +107,8 @@ def _rank_color(topic: str, message: Any) -> tuple[int, ...]:
 
 def _rank_depth(topic: str, message: Any) -> tuple[int, ...]:
     base = _strip(topic)
-    named = [i for i, name in enumerate(_ALIGNED_NAMES) if name in base]
-    return min(named, default=len(_ALIGNED_NAMES)), int(topic != base)
+    named = [i for i, name in enumerate(ALIGNED_NAMES) if name in base]
+    return min(named, default=len(ALIGNED_NAMES)), int(topic != base)
 
 
 def _rank_info(topic: str, message: Any, color: str, frame_id: str) -> tuple[int, ...]:

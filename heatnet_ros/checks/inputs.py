@@ -28,18 +28,19 @@ def describe_losses(topic: str, lost: int, sent: int, large: bool = True) -> Fin
     return error(topic, f"{lost} of the last {sent} messages were lost on their way", remedy)
 
 
-def describe_silence(topic: str, publishers: int, limit_s: float) -> Finding:
-    """No message came for ``limit_s`` seconds."""
+def describe_silence(topic: str, publishers: int, limit_s: float, large: bool = True) -> Finding:
+    """No message came for ``limit_s`` seconds. ``large``: they may not fit shared memory."""
     if publishers == 0:
         return error(
             topic,
             f"nobody publishes, nothing came for {limit_s:g} s",
             "Start the camera or remap the topic (see `ros2 topic list`).",
         )
+    tail = f" {LARGE_FRAMES}" if large else ""
     return error(
         topic,
         f"{publishers} publisher(s), but nothing came for {limit_s:g} s",
-        f"Check with `python -m heatnet_ros doctor` or `ros2 topic hz`. {LARGE_FRAMES}",
+        f"Is the camera at work (its log, `ros2 topic hz {topic}`)?{tail}",
     )
 
 

@@ -19,6 +19,8 @@ MAX_LATENCY_MS = 500.0
 MAX_DROPS = 0.1
 # colour images without depth partner
 MAX_UNPAIRED = 0.1
+# images come, and CameraInfo does no more
+MAX_INFO_AGE_S = 5.0
 # an object without a pose for so long has left the view
 RECENT_S = 3.0
 _REMEDIES = {
@@ -51,8 +53,21 @@ def check_values(values: Mapping[str, str]) -> list[Finding]:
         None if delay_ms is None else delay_ms / 1e3,
         None if drift is None else drift / 1e3,
     )
-    found = [seen, clock, _check_pairs(values, depth), _check_drops(values, color)]
+    info = _check_info(values, values.get("topic.camera_info", "camera_info"))
+    found = [seen, clock, info, _check_pairs(values, depth), _check_drops(values, color)]
     return [finding for finding in found if finding is not None and finding.level is not Level.OK]
+
+
+def _check_info(values: Mapping[str, str], topic: str) -> Finding | None:
+    age_s = _number(values, "camera_info_age_s")
+    if age_s is None or age_s <= MAX_INFO_AGE_S:
+        return None
+    return warning(
+        topic,
+        f"the last CameraInfo came {age_s:.0f} s ago, images still come: its calibration is used",
+        "Poses are wrong if the camera has been changed since: let it publish CameraInfo with "
+        "every image.",
+    )
 
 
 def _check_pairs(values: Mapping[str, str], depth: str) -> Finding | None:
@@ -129,6 +144,7 @@ def _judge_latency(node: str, values: Mapping[str, str]) -> Finding:
 
 
 def _judge_poses(node: str, values: Mapping[str, str]) -> list[Finding]:
+    seen = [k.removeprefix("instances.") for k in values if k.startswith("instances.")]
     found = []
     for key, detail in values.items():
         if key.startswith("rejected."):
@@ -136,12 +152,16 @@ def _judge_poses(node: str, values: Mapping[str, str]) -> list[Finding]:
             remedy = _REMEDIES[Reason(reason)] if reason in set(Reason) else ""
             name = key.removeprefix("rejected.")
             age_s = _number(values, f"rejected_age_s.{name}") or 0.0
+            if name in seen:
+                if age_s <= RECENT_S:
+                    text = f"has a pose; another box of it gave none: {detail}"
+                    found.append(ok(f"{node} {name}", text))
+                continue
             if age_s > RECENT_S:
                 found.append(ok(f"{node} {name}", f"no pose {age_s:.0f} s ago: {detail}"))
                 continue
             text = f"seen, but no pose: {detail}"
             found.append(warning(f"{node} {name}", text, remedy))
-    seen = [k.removeprefix("instances.") for k in values if k.startswith("instances.")]
     if seen:
         text = f"pose of {', '.join(seen)}; {values.get('boxes_followed', '?')} of "
         return [ok(node, f"{text}{values.get('boxes', '?')} boxes followed"), *found]

@@ -28,7 +28,7 @@ class Stream:
 
     type_name: what the node subscribes to. publishers: node name and type of each. misfits:
     (publisher, policy) where the QoS that the node asks for fits no publisher. alike: other topics
-    of this type. lost: as the middleware counted. size_bytes: of the newest message.
+    of this type that may be meant. lost: as the middleware counted. size_bytes: of the newest.
     """
 
     topic: str
@@ -68,21 +68,32 @@ def check_publishers(stream: Stream) -> Iterator[Finding]:
         )
 
 
-def check_arrival(stream: Stream) -> Iterator[Finding]:
-    """Whether messages came, how many a second, and how many on the way got lost."""
-    if len(stream.times) or not stream.other_types:  # else the silence is explained
+def check_arrival(stream: Stream, aligned_to: Stream | None = None) -> Iterator[Finding]:
+    """Whether messages came, how many a second, and how many on the way got lost.
+
+    aligned_to: of a depth stream the colour images.
+    """
+    if len(stream.times):
         yield _judge_arrival(stream)
+    elif not stream.other_types:  # else the silence is explained
+        yield _judge_silence(stream, aligned_to)
+
+
+def _judge_silence(stream: Stream, aligned_to: Stream | None) -> Finding:
+    number, limit_s = len(stream.publishers), round(stream.seconds, 1)
+    if aligned_to is not None and len(aligned_to.times):
+        silent = inputs.describe_no_depth(stream.topic, aligned_to.topic, number, limit_s)
+    else:
+        large = not stream.type_name.endswith("CameraInfo")
+        silent = inputs.describe_silence(stream.topic, number, limit_s, large)
+    if number or not stream.alike:
+        return silent
+    known = f"{', '.join(stream.alike[:6])}{', ...' if len(stream.alike) > 6 else ''}"
+    what = "Of its type there are" if aligned_to is None else "By their names, aligned are"
+    return error(stream.topic, silent.evidence, f"{silent.remedy} {what}: {known}.")
 
 
 def _judge_arrival(stream: Stream) -> Finding:
-    number = len(stream.publishers)
-    if not len(stream.times):
-        silent = inputs.describe_silence(stream.topic, number, round(stream.seconds, 1))
-        if number or not stream.alike:
-            return silent
-        known = f"{', '.join(stream.alike[:6])}{', ...' if len(stream.alike) > 6 else ''}"
-        remedy = f"{silent.remedy} Of its type there are: {known}."
-        return error(stream.topic, silent.evidence, remedy)
     sent = stream.lost + len(stream.times)
     if inputs.is_lossy(stream.lost, sent):
         large = stream.size_bytes > _LARGE_BYTES

@@ -38,6 +38,8 @@ class Camera:
         }
 
 
+# in the names of topics of depth that is aligned to colour; the earlier the better
+ALIGNED_NAMES = ("aligned_depth_to_color", "depth_to_rgb", "depth_registered", "registered")
 _REALSENSE = Camera(
     "/camera/camera",
     "color/image_raw",

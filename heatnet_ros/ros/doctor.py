@@ -100,7 +100,8 @@ def _examine_camera(probe: Probe, request: Request, parameters: ParameterSet) ->
     for listener in (color, info, depth):
         if listener is not None:
             yield from streams.check_publishers(listener.stream)
-            yield from streams.check_arrival(listener.stream)
+            aligned_to = color.stream if listener is depth else None
+            yield from streams.check_arrival(listener.stream, aligned_to)
             yield from streams.check_stamps(listener.stream)
     if depth is not None:
         yield from streams.check_pairs(color.stream, depth.stream, slop_s)

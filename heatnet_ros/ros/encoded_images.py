@@ -9,31 +9,45 @@ from __future__ import annotations
 import struct
 import zlib
 
-_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+from heatnet_ros.types import ImageU8
+
+JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 # cameras pad their buffers behind the end of a JPEG
 _TAIL = 64
 # the frame headers of all kinds of JPEG; between them lie a table and two reserved marks
 _FRAME_MARKS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN_MARK = 0xDA
+# what a decoder makes of blocks whose data never came
+_MISSING_GREY = 128
 
 
 def read_size(content: bytes) -> tuple[int, int] | None:
     """Width and height of a whole JPEG or PNG; None for one that is damaged or truncated.
 
-    Damage in the scan of a JPEG, which has no checksum, is not seen. Raises ValueError where the
-    data begin like neither.
+    Damage in the scan of a JPEG, which has no checksum, is not seen (but see ``is_cut_off``).
+    Raises ValueError where the data begin like neither.
     """
-    if content.startswith(_JPEG_START):
+    if content.startswith(JPEG_START):
         return _read_jpeg(content) if _JPEG_END in content[-_TAIL:] else None
     if content.startswith(_PNG_START):
         return _read_png(content)
     raise ValueError("begins neither like a JPEG nor like a PNG")
 
 
+def is_cut_off(pixels: ImageU8) -> bool:
+    """Whether a decoded JPEG (HxWx3) ends in rows of exactly the grey that stands for no data.
+
+    So do those that lost packets on their way from the sensor and whose driver ends them all the
+    same. Of the lowest blocks' rows half are looked at: colour of the row above may reach over.
+    """
+    rows = min(4, pixels.shape[0] % 8 or 8)
+    return bool((pixels[-rows:] == _MISSING_GREY).all())
+
+
 def _read_jpeg(content: bytes) -> tuple[int, int] | None:
     """From mark to mark up to the scan."""
-    size, at = None, len(_JPEG_START)
+    size, at = None, len(JPEG_START)
     while at + 4 <= len(content) and content[at] == 0xFF:
         mark = content[at + 1]
         if mark == 0xFF:  # a fill byte

@@ -214,6 +214,8 @@ class Intake:
         self._set(Source.QOS, bool(self._incompatible), self._qos_message)
         color_missing = silent_s["color"] > limit and topics.color not in self.explained
         self._set(Source.COLOR, color_missing, lambda: self._silence(topics.color, limit))
+        if not self.is_heard and not self._count_publishers(topics.camera_info):
+            self.camera_info = None  # the camera went away; what comes back may be another one
         info_missing = self.camera_info is None and silent_s["info"] > limit
         info_missing &= not color_missing and topics.camera_info not in self.explained
         self._set(Source.CAMERA_INFO, info_missing, lambda: self._no_info(limit))
@@ -269,11 +271,15 @@ class Intake:
     def values(self) -> dict[str, str]:
         """What was measured of the latest images, as text, for diagnostics.
 
-        sync_offset_ms: median from colour to the nearest depth stamp. drop_rate: part of the
+        camera_info_age_s: since the last CameraInfo, at the last colour image. sync_offset_ms:
+        median from colour to the nearest depth stamp. drop_rate: part of the
         colour images that is missing between the stamps, unpaired_rate: that has no depth image
         within the slop. stamp_delay_ms, stamp_drift_ms_per_s: of colour, against the clock.
         """
         out = {"drop_rate": f"{self._color_times.drop_share:.3f}"}
+        if self.camera_info is not None:
+            age_s = self._seen_s["color"] - self._seen_s["info"]
+            out["camera_info_age_s"] = f"{max(age_s, 0.0):.1f}"
         period_s = self._color_times.period_s
         out["camera_hz"] = "none" if period_s is None else f"{1 / period_s:.2f}"
         delay_s, drift = self._clock_times.delay_s, self._clock_times.drift

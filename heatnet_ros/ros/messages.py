@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from heatnet_ros.errors import DataError
 from heatnet_ros.geometry import se3
 from heatnet_ros.geometry.camera import scale_points
-from heatnet_ros.ros.encoded_images import read_size
+from heatnet_ros.ros.encoded_images import JPEG_START, is_cut_off, read_size
 from heatnet_ros.ros.plausibility import (
     check_byte_order,
     check_coefficients,
@@ -119,6 +119,8 @@ def compressed_to_rgb(
             f"{size_wh[0]}x{size_wh[1]}. Publish the CameraInfo of this resolution."
         )
     bgr = cv2.imdecode(data, _IMREAD_FLAGS) if size is not None else None
+    if bgr is not None and data[0] == JPEG_START[0] and is_cut_off(np.asarray(bgr, np.uint8)):
+        bgr, fault = None, "end before the lowest rows"
     if bgr is None or (bgr.shape[1], bgr.shape[0]) != size:
         raise DataError(
             f"{topic}: expected a whole JPEG or PNG, got {len(data)} bytes of format "

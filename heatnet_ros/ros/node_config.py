@@ -48,7 +48,7 @@ class NodeConfig:
         live=True,
     )
     depth_timeout_s: float = option(
-        30.0, "Without depth for this long, the node says so", low=0.1, high=3600.0, live=True
+        5.0, "Without depth for this long, the node says so", low=0.1, high=3600.0, live=True
     )
     marker_lifetime_s: float = option(
         1.0,

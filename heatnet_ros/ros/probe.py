@@ -28,6 +28,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from heatnet_ros.checks.streams import Stream
+from heatnet_ros.ros.cameras import ALIGNED_NAMES
 from heatnet_ros.ros.frames import Topics
 from heatnet_ros.ros.graph import TYPE_NAMES, full_name, list_publishers
 from heatnet_ros.ros.messages import stamp_to_ns
@@ -153,7 +154,7 @@ class Probe(Node):  # type: ignore[misc]
         ``qos_overrides...``) would make of the node's default.
         """
         known = self.get_topic_names_and_types()
-        for listener in self.listeners.values():
+        for role, listener in self.listeners.items():
             stream = listener.stream
             infos = self.get_publishers_info_by_topic(stream.topic)
             stream.publishers = list_publishers(self, stream.topic)
@@ -166,7 +167,10 @@ class Probe(Node):  # type: ignore[misc]
             stream.alike = [
                 name
                 for name, types in known
-                if stream.type_name in types and self._is_of_camera(name)
+                if stream.type_name in types
+                and self._is_of_camera(name)
+                # images of colour, or of depth that nobody aligned, would be of no use
+                and (role != "depth" or any(part in name for part in ALIGNED_NAMES))
             ]
 
     def _is_of_camera(self, topic: str) -> bool:

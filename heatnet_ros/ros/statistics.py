@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from heatnet_ros.checks.depth import DepthMeasure
-from heatnet_ros.types import PipelineResult
+from heatnet_ros.types import PipelineResult, Reason
 
 # lost: reported by the middleware; dropped frames are counted by the mailbox; no_camera_info:
 # complete sets of images that came before the first CameraInfo
@@ -80,10 +80,10 @@ class Statistics:
             }
             for rejection in result.rejected:
                 self._reasons[str(rejection.reason)] += 1
+                if rejection.reason is Reason.SAME_OBJECT and rejection.object_id in instances:
+                    continue  # found twice and told once: nothing is missing
                 text = f"{rejection.reason} {rejection.detail}"
                 self._rejected[rejection.object_id] = (text, self._clock())
-            for name in instances:
-                self._rejected.pop(name, None)
 
     def rate_hz(self) -> float:
         """Processed frames per second over the last seconds."""

@@ -278,6 +278,17 @@ def jpeg_header(rng: Rng, message: CompressedImage) -> bool:
     return False
 
 
+def cut_scan(rng: Rng, message: CompressedImage) -> bool:
+    """The lower part is missing, and the end mark is not."""
+    data = message.data.tobytes()
+    scan = data.find(b"\xff\xda") + 14
+    if data[0] == 0x89:
+        return False
+    kept = int(rng.integers(scan, scan + (len(data) - scan) // 2))
+    message.data = array.array("B", data[:kept] + b"\xff\xd9")
+    return True
+
+
 def compressed_size(rng: Rng, message: CompressedImage) -> bool:
     """The header speaks of another size; in PNG with a right checksum."""
     data = bytearray(message.data.tobytes())
@@ -448,7 +459,8 @@ BY_STREAM: dict[str, tuple[Callable[[Rng, Any], bool], ...]] = {
     "color": (*ANY, *IMAGE, channel_order),
     "depth": (*ANY, *IMAGE, byte_order, no_depth, holes),
     "compressed": (
-        *ANY, cut, nonsense, beheaded, format_text, compressed_bytes, jpeg_header, compressed_size,
+        *ANY, cut, nonsense, beheaded, format_text, compressed_bytes, jpeg_header, cut_scan,
+        compressed_size,
     ),
     "compressed_depth": (
         *ANY, cut, nonsense, beheaded, depth_format, depth_header, depth_header_bit,

@@ -19,7 +19,7 @@ from clinic import Clinic
 from fakes import LIBRARY, MESHES, K, World, pose
 from model_files import write_files
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 from test_bad_input import CAMERA_WITHOUT_PROFILE, damage, filled, other_frame, resized
 from test_configuration import millimetre_mesh
@@ -83,6 +83,30 @@ def test_depth_that_is_not_aligned(bench, clinic):
     report.one("error", "depth/image_raw", "frame_id is 'depth_frame'", "align_depth.enable:=true")
     found = report.one("error", "depth/image_raw", "depth is not aligned", "depth_registration")
     assert "fx 380.0" in found["evidence"] and "fx 615.0" in found["evidence"]
+
+
+def test_depth_that_is_published_but_not_aligned_under_another_name(bench, clinic):
+    """Complaint: no aligned depth, the commonest: a RealSense without align_depth."""
+    bench.destroy_camera("depth")
+    raw = bench.create_publisher(Image, "depth/image_rect_raw")
+
+    def and_raw_depth(message):
+        depth = array_to_image(np.full((480, 640), 1500, np.uint16), "16UC1")
+        depth.header = Header(stamp=message.header.stamp, frame_id="camera_depth_optical_frame")
+        raw.publish(depth)
+        return message
+
+    report = clinic.look_at(bench, depth=None, info=and_raw_depth)
+    assert report.status == 2
+    found = report.one("error", "depth/image_raw", "0 publisher(s)", "align_depth.enable:=true")
+    assert "Start the camera" not in found["remedy"], "it runs"
+    assert "image_rect_raw" not in found["remedy"], "not aligned: no topic to remap to"
+    aligned = bench.create_publisher(Image, "aligned_depth_to_color/image_raw")
+    report = clinic.look_at(bench, depth=None, info=and_raw_depth)
+    name = f"{bench.namespace}/aligned_depth_to_color/image_raw"
+    report.one("error", "depth/image_raw", "0 publisher(s)", f"aligned are: {name}.")
+    for own in (raw, aligned):
+        bench._own.node.destroy_publisher(own)
 
 
 def test_depth_of_another_size_and_unknown_distortion(bench, clinic):

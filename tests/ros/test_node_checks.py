@@ -114,6 +114,15 @@ def test_two_publishers_and_another_type(stage):
     bench.stream_until_poses()
 
 
+def test_calibration_that_stops_while_images_come(stage):
+    """Poses go on with the last one, and it is said, in the doctor's words."""
+    bench = stage.bench
+    wait_until_said(bench, WARN, r"color/camera_info: the last CameraInfo came 6 s ago", info=None)
+    bench.poses.clear()
+    bench.stream(lambda: bench.poses, "a pose all the same", 20, 15, info=None)
+    wait_until_silent(bench, "the last CameraInfo")
+
+
 def test_a_distortion_that_is_not_used_and_a_principal_point_beside_the_image(stage):
     bench = stage.bench
     P = np.hstack([K, np.zeros((3, 1))]).ravel()

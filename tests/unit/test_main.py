@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from heatnet_ros import doctor_command
 from heatnet_ros.__main__ import COMMANDS, build_parser, main
+from heatnet_ros.checks.finding import warning
 from heatnet_ros.errors import ConfigError
 
 
@@ -126,3 +128,27 @@ def test_output_into_a_full_file():
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("error: No space left on device") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["--seconds", "0"], "--seconds must be above 0"), (["--crash"], "KeyError")],
+)
+def test_a_doctor_that_fails_is_not_a_doctor_that_warns(words, said, monkeypatch, capsys):
+    """1 and 2 are what it found; a script must not take a failure for a warning."""
+
+    def crash(args):
+        raise KeyError("its own fault")
+
+    if words == ["--crash"]:
+        words = []
+        monkeypatch.setattr(doctor_command, "examine", crash)
+    assert main(["doctor", *words]) == 3
+    assert said in capsys.readouterr().err
+
+
+def test_findings_that_cannot_be_written_are_a_failure_of_the_doctor(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor_command, "examine", lambda args: iter([warning("a", "b", "c")]))
+    (tmp_path / "file").touch()
+    assert main(["doctor", "--json", str(tmp_path / "file" / "x.json")]) == 3
+    assert main(["doctor", "--json", str(tmp_path / "x.json")]) == 1

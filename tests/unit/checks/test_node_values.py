@@ -42,6 +42,21 @@ def test_an_object_that_left_the_view_is_no_fault():
     assert any("40 s ago: score_low" in f.text for f in check_node("/pose_node", GOOD | gone))
 
 
+def test_another_instance_without_a_pose_is_told_and_no_fault():
+    other = {"rejected.mug": "depth_disagrees 12 mm", "rejected_age_s.mug": "1"}
+    assert not judge(**other)
+    told = [f.text for f in check_node("/pose_node", GOOD | other) if "mug" in f.what]
+    assert len(told) == 1 and "another box of it gave none: depth_disagrees 12 mm" in told[0]
+    later = other | {"rejected_age_s.mug": "60"}
+    assert not [f for f in check_node("/pose_node", GOOD | later) if "mug" in f.what]
+
+
+def test_calibration_that_comes_no_more_is_a_warning():
+    assert not judge(camera_info_age_s="0.1")
+    [found] = judge(camera_info_age_s="60.0")
+    assert found.what == "camera_info" and "came 60 s ago" in found.evidence and found.remedy
+
+
 def test_no_object_found():
     [found] = judge(**{"instances.mug": None})
     assert "none of its objects is detected" in found.evidence

@@ -1,5 +1,7 @@
 """What is said of a topic, by what was seen of it."""
 
+import dataclasses
+
 import pytest
 
 from heatnet_ros.checks.finding import Level, from_error, warning, worst
@@ -14,6 +16,7 @@ from heatnet_ros.checks.streams import (
 from heatnet_ros.errors import ConfigError
 
 MS = 1_000_000
+INFO = "sensor_msgs/msg/CameraInfo"
 IMAGE = "sensor_msgs/msg/Image"
 
 
@@ -42,6 +45,21 @@ def test_silence_names_what_there_is_instead():
     assert "/cam/rgb" in found.remedy
     [found] = check_arrival(stream([]))
     assert "1 publisher(s), but nothing came for 3 s" in found.evidence
+    assert "fastdds_large_frames.xml" in found.remedy
+    info = dataclasses.replace(stream([], publishers=[("/camera", INFO)]), type_name=INFO)
+    [found] = check_arrival(info)
+    assert "1 publisher(s)" in found.evidence
+    assert "fastdds" not in found.remedy, "it is small"
+
+
+def test_silent_depth_beside_colour_is_not_aligned_yet():
+    silent = stream([], publishers=[], alike=["/cam/aligned_depth_to_color/image_raw"])
+    [found] = check_arrival(silent, stream(STEADY))
+    assert found.level is Level.ERROR and "expected depth aligned to /color" in found.evidence
+    assert "align_depth.enable:=true" in found.remedy
+    assert found.remedy.endswith("aligned are: /cam/aligned_depth_to_color/image_raw.")
+    [found] = check_arrival(stream([], publishers=[]), stream([]))
+    assert "Start the camera" in found.remedy, "colour does not come either"
 
 
 @pytest.mark.parametrize(

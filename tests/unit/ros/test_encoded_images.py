@@ -45,6 +45,43 @@ def test_no_size_at_any_cut(kind):
         assert read_size(content[:length]) is None
 
 
+def cut_off(content, share):
+    """The scan ends early, with an end mark, as a driver does that lost packets of the sensor."""
+    begin = content.index(b"\xff\xda") + 14
+    return content[: begin + round(share * (len(content) - begin))] + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("size_hw", [(30, 50), (48, 64), (108, 64)])
+@pytest.mark.parametrize(
+    "options", [[], [cv2.IMWRITE_JPEG_RST_INTERVAL, 2], [cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444], [cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422]], ids=["420", "restarts", "444", "422"],
+)  # fmt: skip
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_without_its_lowest_rows_is_refused(size_hw, options, channels):
+    pixels = RNG.integers(0, 256, (*size_hw, channels), dtype=np.uint8)
+    content = cv2.imencode(".jpg", pixels, options)[1].tobytes()
+    assert (
+        compressed_to_rgb(CompressedImage(format="jpeg", data=content), "/c").shape[:2] == size_hw
+    )
+    for share in (0.0, 0.2, 0.4):
+        damaged = cut_off(content, share)
+        assert read_size(damaged) == size_hw[::-1], "its marks are whole"
+        with pytest.raises(DataError, match=r"/c: .* that end before the lowest rows"):
+            compressed_to_rgb(CompressedImage(format="jpeg", data=damaged), "/c")
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+def test_grey_in_an_image_is_no_damage(kind):
+    """A grey floor with noise; in a PNG, which has checksums, also one without."""
+    floor = np.full((48, 64, 3), 128, np.uint8)
+    floor[:8] = 200
+    if kind == ".jpg":
+        floor[44:] += RNG.integers(0, 3, (4, 64, 3), dtype=np.uint8)
+    message = CompressedImage(format=kind, data=cv2.imencode(kind, floor)[1].tobytes())
+    assert compressed_to_rgb(message, "/c").shape == (48, 64, 3)
+
+
 def test_what_is_no_image():
     for content in (b"", b"\xff", b"hello", encode("png")[1:], encode("jpeg")[2:]):
         with pytest.raises(ValueError, match="neither"):

@@ -32,6 +32,7 @@ class Desk:
     """An intake with a clock that is set by hand."""
 
     def __init__(self, depth="/depth", **config):
+        self.publishers = 1  # of every topic
         self.now, self.errors, self.box, self.statistics = 0.0, [], Box(), Statistics()
         self.now_ns = 0  # the clock that stamps; 0: not heard of yet
         clock = lambda: self.now  # noqa: E731
@@ -39,7 +40,7 @@ class Desk:
         topics = Topics("/color", "/info", depth)
         self.intake = Intake(
             topics, NodeConfig(**config), self.box, self.problems, self.statistics,
-            lambda _: 1, lambda: self.now_ns, clock,
+            lambda _: self.publishers, lambda: self.now_ns, clock,
         )  # fmt: skip
 
     def frame(self, ms):
@@ -110,16 +111,53 @@ def test_without_depth_every_colour_image_is_a_set():
     assert desk.box.stamps == [5033]
 
 
-def test_thirty_seconds_without_depth_is_said_once_and_again_5_s_later(desk):
-    for second in range(36):
+def test_five_seconds_without_depth_are_said_once_and_again_5_s_later(desk):
+    for second in range(11):
         desk.now = float(second)
         desk.intake.on_color(image(1000 * second))
         desk.intake.check()
-        expected = 0 if second <= 30 else 1
-        assert len([e for e in desk.errors if "no depth image for 30 s" in e]) == expected, second
-    desk.now = 36.0
+        expected = 0 if second <= 5 else 1
+        assert len([e for e in desk.errors if "no depth image for 5 s" in e]) == expected, second
+    desk.now = 11.0
     desk.intake.check()
     assert len([e for e in desk.errors if "no depth image" in e]) == 2
+
+
+def test_the_age_of_the_calibration_is_told_while_images_come(desk):
+    for second in range(8):
+        desk.now = float(second)
+        desk.frame(1000 * second)
+        desk.intake.check()
+    assert desk.intake.values()["camera_info_age_s"] == "7.0" and desk.box.stamps[-1] == 7000
+    desk.now = 30.0
+    assert desk.intake.values()["camera_info_age_s"] == "7.0", "no image needs it meanwhile"
+    desk.intake.on_camera_info(CameraInfo())
+    assert desk.intake.values()["camera_info_age_s"] == "0.0"
+
+
+@pytest.mark.parametrize(("silent_s", "publishers", "kept"), [
+    (4.0, 0, False),  # gone
+    (4.0, 1, True),  # pauses, and may have told its calibration once for all
+    (1.0, 0, True),  # its images still come
+])  # fmt: skip
+def test_the_calibration_of_a_camera_that_went_away_is_not_used_for_the_next(
+    desk, silent_s, publishers, kept
+):
+    desk.frame(5000)
+    desk.now, desk.publishers = silent_s, publishers
+    desk.intake.check()
+    desk.publishers = 1
+    desk.box.stamps.clear()
+    for second in range(10, 18):
+        desk.now = float(second)
+        desk.frame(1000 * second)
+        desk.intake.check()
+    assert bool(desk.box.stamps) == kept
+    said = [error for error in desk.errors if "no CameraInfo for 5 s while images come" in error]
+    assert bool(said) != kept
+    desk.intake.on_camera_info(CameraInfo())
+    desk.frame(18_000)
+    assert desk.box.stamps[-1] == 18_000
 
 
 @pytest.mark.parametrize("stamps", [[0] * 8, [5000, 5033, 5066, 5066, 5066, 5100]])
