@@ -80,7 +80,8 @@ def check_intrinsics(info: CameraInfo, K: NDArray[np.float64], name: str, topic:
     roi = info.roi
     right, lower = roi.x_offset + roi.width, roi.y_offset + roi.height
     reaches = right > width or lower > height
-    if reaches or ((roi.x_offset or roi.y_offset) and not (roi.width and roi.height)):
+    # CameraInfo's definition: the whole sensor is four zeros, or its full size
+    if reaches or (any((right, lower)) and not (roi.width and roi.height)):
         raise DataError(
             f"{topic}: the region of interest of {roi.width}x{roi.height} pixels at {roi.x_offset},"
             f" {roi.y_offset} is not in the {width}x{height} sensor. Mend what fills CameraInfo."

@@ -97,6 +97,7 @@ def test_unusual_cameras_are_taken(good):
         ({"cy": -1e12}, r"principal point 320, -1e\+12"),
         ({"roi": RegionOfInterest(x_offset=400, width=320, height=480)}, "320x480 pixels at 400"),
         ({"roi": RegionOfInterest(y_offset=2**32 - 1)}, "at 0, 4294967295 is not in the 640x480"),
+        ({"roi": RegionOfInterest(height=1)}, "of 0x1 pixels at 0, 0 is not in the 640x480"),
         ({"d": [1e9, 0.0, 0.0, 0.0], "distortion_model": "plumb_bob"}, r"coefficient is 1e\+09"),
     ],
 )  # fmt: skip
