@@ -165,15 +165,17 @@ def _judge_poses(node: str, values: Mapping[str, str]) -> list[Finding]:
     if seen:
         text = f"pose of {', '.join(seen)}; {values.get('boxes_followed', '?')} of "
         return [ok(node, f"{text}{values.get('boxes', '?')} boxes followed"), *found]
-    if (_number(values, "processed") or 0) > 0 and not found:
+    recent = any(finding.level is not Level.OK for finding in found)
+    if (_number(values, "processed") or 0) > 0 and not recent:
         return [
+            *found,
             warning(
                 node,
                 "images are processed and none of its objects is detected",
                 "Is one of them in view, in the light and the size that it was trained for? "
                 "detector.score_threshold is the limit; `python -m heatnet_ros predict` on a saved "
                 "image draws what it finds.",
-            )
+            ),
         ]
     return found
 

@@ -81,7 +81,7 @@ def check_arrival(stream: Stream, aligned_to: Stream | None = None) -> Iterator[
 
 def _judge_silence(stream: Stream, aligned_to: Stream | None) -> Finding:
     number, limit_s = len(stream.publishers), round(stream.seconds, 1)
-    if aligned_to is not None and len(aligned_to.times):
+    if aligned_to is not None and len(aligned_to.times) and not number:
         silent = inputs.describe_no_depth(stream.topic, aligned_to.topic, number, limit_s)
     else:
         large = not stream.type_name.endswith("CameraInfo")

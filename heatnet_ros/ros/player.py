@@ -32,6 +32,7 @@ _AHEAD = 8
 _FRAME_NS = 20_000_000
 # what is later than this, or than a frame, is not caught up with
 _PATIENCE_S = 0.1
+_FRAMES_KEPT = 16
 _DELAYS_KEPT, _ALWAYS_NS = 8, -(2**63)
 # no camera's images come so long after their stamps, or before
 _ASTRAY_NS = 1_000_000_000
@@ -80,6 +81,7 @@ class Restamp:
         self._rate, self._frame_ns = rate, frame_ns
         self._anchor: tuple[int, int] | None = None  # a stamp and the time that it became
         self._newest_ns = 0
+        self._frames: deque[int] = deque(maxlen=_FRAMES_KEPT)  # their first stamps
         # from which stamp on which delay counts
         self._delays: deque[tuple[int, int]] = deque(maxlen=_DELAYS_KEPT)
 
@@ -109,9 +111,19 @@ class Restamp:
     def _map(self, stamp_ns: int) -> int:
         assert self._anchor is not None
         from_ns, to_ns = self._anchor
-        delays = [delay for since, delay in self._delays if since <= stamp_ns]
+        frame_ns = self._frame_of(stamp_ns)
+        delays = [delay for since, delay in self._delays if since <= frame_ns]
         delay_ns = delays[-1] if delays else self._delays[0][1]
-        return to_ns + round((stamp_ns - from_ns) / self._rate) + delay_ns
+        moved_ns = to_ns + round((frame_ns - from_ns) / self._rate) + delay_ns
+        return moved_ns + stamp_ns - frame_ns  # within a frame nothing is stretched
+
+    def _frame_of(self, stamp_ns: int) -> int:
+        """The first stamp of the frame that this one belongs to."""
+        for first_ns in self._frames:
+            if abs(stamp_ns - first_ns) <= self._frame_ns:
+                return first_ns
+        self._frames.append(stamp_ns)
+        return stamp_ns
 
 
 class Player(Node):  # type: ignore[misc]

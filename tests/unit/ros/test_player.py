@@ -53,6 +53,12 @@ def test_a_faster_rate_shortens_the_intervals():
     assert moved == pytest.approx([s / 4 for s in stamps], abs=1e-3)
 
 
+def test_a_slower_rate_keeps_the_offset_within_a_frame():
+    """Depth 5 ms behind colour at half the pace: still within the slop of 8 ms."""
+    moved = play(Restamp(0.5, 16 * MS), [(0, 0), (5, 10), (33, 66), (38, 76)])
+    assert moved == [0, 5, 66, 71]
+
+
 def test_a_delay_counts_from_the_next_frame_on():
     """The pace loses 60 ms between a colour image and its depth image."""
     messages = [(0, 0), (1, 60), (33, 93), (34, 94), (66, 126)]
