@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from heatnet_ros.config import PipelineConfig
-from heatnet_ros.consistency import check_consistency
+from heatnet_ros.consistency import check_consistency, check_wanted
 from heatnet_ros.doubles import drop_doubles
 from heatnet_ros.engines import Engine, load_engine
 from heatnet_ros.errors import ConfigError
@@ -45,7 +45,7 @@ class Pipeline:
         estimator: PoseEstimator,
     ) -> None:
         """Raises ConfigError where ``config.objects`` names an unknown one."""
-        library.check_names(config.objects)
+        check_wanted(config.objects, library, detector.manifest)
         self.config, self.library = config, library
         self._detector, self._estimator = detector, estimator
         self._refiner = build_refiner(config.refiner, library)
@@ -129,6 +129,10 @@ class Pipeline:
         kept, doubles = drop_doubles(accepted, frame, self.library)
         return kept, faults + doubles
 
+    def check_wanted(self, names: Sequence[str]) -> None:
+        """Raise ConfigError where the library or the detector does not know one of the objects."""
+        check_wanted(names, self.library, self._detector.manifest)
+
     def update(self, config: PipelineConfig) -> None:
         """Take over options that may change while it runs.
 
@@ -141,7 +145,7 @@ class Pipeline:
                 f"{', '.join(fixed)} cannot change while the pipeline runs. Configure the node "
                 "again (ros2 lifecycle set ... cleanup, configure)."
             )
-        self.library.check_names(config.objects)
+        self.check_wanted(config.objects)
         if config.objects:
             for memory in (self._follower, self._instances, self._filters):
                 memory.forget_others(config.objects)

@@ -75,7 +75,8 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             "autostart",
             default_value="true",
             choices=BOOLEAN,
-            description="Configure and activate at once; false leaves it to a lifecycle manager",
+            description="Configure and activate at once; false leaves it to a lifecycle manager. "
+            "Stands over what params_file says",
         ),
         DeclareLaunchArgument(
             "respawn",
@@ -98,7 +99,8 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
             "use_sim_time",
             default_value="false",
             choices=BOOLEAN,
-            description="Take the time from /clock, for simulations and bags",
+            description="Take the time from /clock, for simulations and bags. Stands over what "
+            "params_file says",
         ),
         DeclareLaunchArgument(
             "use_rviz",

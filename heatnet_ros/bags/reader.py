@@ -48,8 +48,8 @@ def import_rosbags() -> None:
         import rosbags.highlevel  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"Bags need the Python package rosbags ({error}): pip install 'heatnet_ros[bag]'. No "
-            "ROS is needed."
+            f"Bags need the Python package rosbags ({error}): pip install 'rosbags>=0.11,<0.12'. "
+            "No ROS is needed."
         ) from error
 
 

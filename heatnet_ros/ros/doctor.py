@@ -15,7 +15,7 @@ from heatnet_ros.checks.depth import check_depth, measure_depth
 from heatnet_ros.checks.files import ParameterSet
 from heatnet_ros.checks.finding import Finding, Level, error, from_error, ok, warning
 from heatnet_ros.checks.node_values import check_node
-from heatnet_ros.errors import DataError, HeatnetError
+from heatnet_ros.errors import ConfigError, DataError, HeatnetError
 from heatnet_ros.manifest import load_manifest
 from heatnet_ros.resources import find_resource
 from heatnet_ros.ros.camera_checks import judge_calibration, judge_depth_camera, judge_rectified
@@ -87,6 +87,11 @@ def _examine_camera(probe: Probe, request: Request, parameters: ParameterSet) ->
         others = ", ".join(sorted(set(probe.nodes) - {node}))
         yield ok("topics", f"only those of {node} are judged, --node names another: {others}")
     yield ok("topics", f"{', '.join(topics.by_stream.values())} ({source})")
+    try:
+        topics.check_distinct()
+    except ConfigError as fault:
+        yield from_error(fault)
+        return
     probe.subscribe(topics)
     probe.wait_for_publishers(_DISCOVER_LIMIT_S)
     probe.listen(request.seconds)

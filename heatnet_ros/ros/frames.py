@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from heatnet_ros.errors import DataError
+from heatnet_ros.errors import ConfigError, DataError
 from heatnet_ros.ros.compressed_depth import compressed_to_depth_m
 from heatnet_ros.ros.messages import (
     camera_info_to_intrinsics,
@@ -36,6 +36,17 @@ class Topics:
             return None
         folder = self.depth.removesuffix("/compressedDepth").rpartition("/")[0]
         return f"{folder}/camera_info"
+
+    def check_distinct(self) -> None:
+        """Raise ConfigError where two streams have the same topic, as after a wrong remap."""
+        streams = self.by_stream
+        for topic in streams.values():
+            same = [stream for stream, other in streams.items() if other == topic]
+            if len(same) > 1:
+                raise ConfigError(
+                    f"{topic}: is the topic of {' and '.join(same)}, expected one for each. "
+                    "Correct the remap (-r FROM:=TO) or the option that names it."
+                )
 
     @property
     def by_stream(self) -> dict[str, str]:

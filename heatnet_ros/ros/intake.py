@@ -66,6 +66,7 @@ class Intake:
         # thinned, so that it covers half a minute: a second tells nothing of a clock
         self._clock_times = Timeline(_CLOCK_KEPT, _DRIFT_SPAN_S)
         self._clock_s = -_CLOCK_STEP_S
+        self._published_s: float | None = None  # since when there is a publisher of colour
         self._backwards: str | None = None  # since the last check
         self._repeated = Counter[str]()  # stamps that came again, by topic, since the last check
         self._arrived, self._lost = Counter[str](), Counter[str]()  # since the last check
@@ -94,6 +95,8 @@ class Intake:
 
     def on_color(self, message: Image | CompressedImage) -> None:
         """A colour image arrived."""
+        if self.camera_info is None and not self.is_heard:
+            self._seen_s["info"] = self._clock()  # the camera came (back): what it lacks counts now
         self._seen_s["color"] = self._clock()
         self._arrived[self._topics.color] += 1
         self._statistics.count("received")
@@ -213,6 +216,7 @@ class Intake:
                 del self._incompatible[stream]  # another publisher, or it was mended
         self._set(Source.QOS, bool(self._incompatible), self._qos_message)
         color_missing = silent_s["color"] > limit and topics.color not in self.explained
+        color_missing &= not self._has_just_begun(now, limit)
         self._set(Source.COLOR, color_missing, lambda: self._silence(topics.color, limit))
         if not self.is_heard and not self._count_publishers(topics.camera_info):
             self.camera_info = None  # the camera went away; what comes back may be another one
@@ -229,6 +233,15 @@ class Intake:
         too_large = period_s is not None and self.config.sync_slop_s >= period_s / 2
         self._set(Source.SLOP, too_large, lambda: self._slop_message(period_s or 0.0))
         self._set(Source.SYNC, both_come and silent_s["set"] > limit, self._no_pairs)
+
+    def _has_just_begun(self, now: float, limit_s: float) -> bool:
+        """Whether a publisher of colour came so short a time ago that its silence means nothing."""
+        if not self._count_publishers(self._topics.color):
+            self._published_s = None
+            return False
+        if self._published_s is None:
+            self._published_s = now
+        return now - self._published_s <= limit_s
 
     def _set(self, source: Source, wrong: bool, describe: Callable[[], str]) -> None:
         if wrong:

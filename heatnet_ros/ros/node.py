@@ -243,6 +243,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
 
     def _subscribe(self, active: _Active, configured: _Configured) -> None:
         intake, topics = active.intake, configured.topics
+        topics.check_distinct()
         config = configured.settings.node
         kinds = {"raw": Image, "compressed": CompressedImage, "compressedDepth": CompressedImage}
         wanted = [
@@ -337,7 +338,7 @@ class PoseNode(LifecycleNode):  # type: ignore[misc]
         try:
             for parameter in parameters:
                 if parameter.name == "objects":
-                    self._configured.pipeline.library.check_names(parameter.value)
+                    self._configured.pipeline.check_wanted(parameter.value)
                 elif parameter.name == "publish_tf" and parameter.value:
                     check_tf_installed()
         except ConfigError as error:

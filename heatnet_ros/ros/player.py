@@ -17,7 +17,15 @@ from rosgraph_msgs.msg import Clock
 
 from heatnet_ros.bags.choice import Wanted
 from heatnet_ros.ros.messages import ns_to_stamp, stamp_to_ns
-from heatnet_ros.ros.recordings import INFO, ImageOptions, Item, Recording, open_recording
+from heatnet_ros.ros.recordings import (
+    COLOR,
+    DEPTH,
+    INFO,
+    ImageOptions,
+    Item,
+    Recording,
+    open_recording,
+)
 from heatnet_ros.ros.start import start_ros
 from heatnet_ros.ros.status_line import StatusLine
 from heatnet_ros.ros.tool_nodes import use_large_frames_profile
@@ -85,19 +93,29 @@ class Restamp:
         # from which stamp on which delay counts
         self._delays: deque[tuple[int, int]] = deque(maxlen=_DELAYS_KEPT)
 
-    def move(self, stamp_ns: int, now_ns: int, delayed_s: float) -> int:
+    def move(self, stamp_ns: int, now_ns: int, delayed_s: float, is_image: bool = True) -> int:
         """The new stamp of what is published at ``now_ns`` (the system's clock).
 
-        delayed_s: ``Pace.delayed_s``. Stamps that jump are taken for another clock's.
+        delayed_s: ``Pace.delayed_s``. Stamps of images that jump are taken for another clock's;
+        of other messages (a CameraInfo that nobody stamped) they become now.
         """
         delayed_ns = round(delayed_s * 1e9)
-        if self._anchor is None or abs(self._map(stamp_ns) - now_ns) > _ASTRAY_NS + delayed_ns:
-            self._anchor, self._newest_ns = (stamp_ns, now_ns - delayed_ns), stamp_ns
-            self._delays.clear()
-            self._delays.append((_ALWAYS_NS, delayed_ns))
+        if self._anchor is None:
+            self._begin(stamp_ns, now_ns, delayed_ns)
         self._note_delay(delayed_ns)
+        waits_ns = delayed_ns - self._delay_of(self._frame_of(stamp_ns))  # counts later
+        if abs(self._map(stamp_ns) + waits_ns - now_ns) > _ASTRAY_NS:
+            if not is_image:
+                return now_ns
+            self._begin(stamp_ns, now_ns, delayed_ns)
         self._newest_ns = max(self._newest_ns, stamp_ns)
         return self._map(stamp_ns)
+
+    def _begin(self, stamp_ns: int, now_ns: int, delayed_ns: int) -> None:
+        self._anchor, self._newest_ns = (stamp_ns, now_ns - delayed_ns), stamp_ns
+        self._frames.clear()
+        self._delays.clear()
+        self._delays.append((_ALWAYS_NS, delayed_ns))
 
     def _note_delay(self, delayed_ns: int) -> None:
         since_ns, known_ns = self._delays[-1]
@@ -112,10 +130,12 @@ class Restamp:
         assert self._anchor is not None
         from_ns, to_ns = self._anchor
         frame_ns = self._frame_of(stamp_ns)
-        delays = [delay for since, delay in self._delays if since <= frame_ns]
-        delay_ns = delays[-1] if delays else self._delays[0][1]
-        moved_ns = to_ns + round((frame_ns - from_ns) / self._rate) + delay_ns
+        moved_ns = to_ns + round((frame_ns - from_ns) / self._rate) + self._delay_of(frame_ns)
         return moved_ns + stamp_ns - frame_ns  # within a frame nothing is stretched
+
+    def _delay_of(self, frame_ns: int) -> int:
+        delays = [delay for since, delay in self._delays if since <= frame_ns]
+        return delays[-1] if delays else self._delays[0][1]
 
     def _frame_of(self, stamp_ns: int) -> int:
         """The first stamp of the frame that this one belongs to."""
@@ -217,7 +237,8 @@ class Player(Node):  # type: ignore[misc]
         if self._args.stamps == "now":
             header = item.message.header
             stamp_ns = stamp_to_ns(header.stamp)
-            moved_ns = restamp.move(stamp_ns, time.time_ns(), self._pace.delayed_s)
+            is_image = item.topic.startswith((COLOR, DEPTH))
+            moved_ns = restamp.move(stamp_ns, time.time_ns(), self._pace.delayed_s, is_image)
             header.stamp = ns_to_stamp(moved_ns)
         self._tick(now_s)
         self._outputs[item.topic].publish(item.message)
@@ -254,5 +275,9 @@ def play(path: Path, args: argparse.Namespace) -> None:
         Player(recording, args).run()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RuntimeError:  # RCLError
+        # rclpy's signal handler may end the context at any moment, as in publishing
+        if rclpy.ok():
+            raise
     finally:
         rclpy.try_shutdown()

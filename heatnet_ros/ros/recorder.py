@@ -70,10 +70,10 @@ def _record(node: Node, bag: BagWriter, seconds: float, came: set[str]) -> None:
     for name, (cls, ending, kind) in _TOPICS.items():
         # as image_transport names them: below the remapped base topic
         topic = node.resolve_topic_name(name.removesuffix(ending)) + ending
-        if name == DEPTH_INFO and depth_info == node.resolve_topic_name(INFO):
-            continue  # one for both
         if name == DEPTH_INFO and depth_info is not None:
             topic = depth_info  # beside the images, wherever these are
+            if topic == node.resolve_topic_name(INFO):
+                continue  # one for both
         node.create_subscription(cls, topic, store(name, topic, kind), qos, raw=True)
     executor = SingleThreadedExecutor()
     executor.add_node(node)

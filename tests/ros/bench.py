@@ -156,8 +156,8 @@ class Bench:
             if f"/{node}" == f"{self.namespace}/pose_node":
                 self.diagnostics[part] = status
 
-    def start(self, loader=None, wait=True, **parameters):
-        """Start the node; ``a__b`` as a keyword is the parameter ``a.b``."""
+    def start(self, loader=None, wait=True, remap=None, **parameters):
+        """Start the node; ``a__b`` as a keyword is the parameter ``a.b``. remap: from -> to."""
         overrides = [
             Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()
         ]
@@ -165,6 +165,10 @@ class Bench:
             loader or build_loader(self.world),
             namespace=self.namespace,
             parameter_overrides=overrides,
+            cli_args=[
+                "--ros-args",
+                *(w for a, b in (remap or {}).items() for w in ("-r", f"{a}:={b}")),
+            ],
         )
         self.node = Spinner(node)
         if wait:

@@ -238,6 +238,15 @@ def test_incompatible_qos_names_topic_policy_and_remedy(bench):
     bench.stream_until_poses()
 
 
+def test_two_streams_on_one_topic_are_a_message(bench):
+    """A remap too many: DDS itself would only tell of an invalid allocator."""
+    info = f"{bench.namespace}/color/camera_info"
+    bench.start(remap={"color/image_raw": info}, wait=False)
+    pattern = f"Cannot subscribe: {info}: is the topic of color and camera_info.*Correct the remap"
+    bench.wait_for(lambda: bench.errors(pattern), "a message")
+    assert bench.state() == "inactive"
+
+
 def test_wrong_qos_override_is_a_message(bench):
     override = f"qos_overrides.{bench.namespace}/color/image_raw.subscription.reliability"
     bench.start(**{override: "perfect"}, wait=False)

@@ -137,6 +137,13 @@ def test_a_distortion_that_is_not_used(bench, clinic, tmp_path):
     report.one("warning", "color/image_raw", "plumb_bob of CameraInfo is not used", "rectified: f")
 
 
+def test_two_streams_on_one_topic(bench, clinic):
+    topic = f"{bench.namespace}/color/camera_info"
+    report = clinic.look_at(bench, "--color-topic", topic)
+    assert report.status == 2
+    report.one("error", topic, "is the topic of color and camera_info", "Correct the remap")
+
+
 def test_nobody_publishes_or_several_do_or_another_type(bench, clinic):
     """Complaint: nothing comes out and nothing says why."""
     bench.destroy_camera("depth")

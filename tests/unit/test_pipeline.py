@@ -352,6 +352,18 @@ def test_detector_and_estimator_of_different_sets(files: PipelineConfig) -> None
         load_pipeline(files)
 
 
+def test_objects_that_the_detector_never_finds_are_refused(files: PipelineConfig) -> None:
+    """In the library alone: it would be looked for, never found, and nothing would say why."""
+    rewrite(files, "detector", objects=["wedge", "brick"])
+    message = "detector 'yolo' does not know disc; it finds wedge, brick"
+    with pytest.raises(ConfigError, match=message):
+        load_pipeline(replace(files, objects=("disc",)))
+    pipeline = load_pipeline(replace(files, objects=("wedge",)))
+    with pytest.raises(ConfigError, match=message):
+        pipeline.update(replace(pipeline.config, objects=("wedge", "disc")))
+    assert pipeline.config.objects == ("wedge",)
+
+
 def test_missing_folder(files: PipelineConfig, tmp_path: Path) -> None:
     absent = replace(files.detector, model=os.fspath(tmp_path / "absent"))
     with pytest.raises(ConfigError, match=r"Detector model .*absent.* not found"):

@@ -160,6 +160,35 @@ def test_the_calibration_of_a_camera_that_went_away_is_not_used_for_the_next(
     assert desk.box.stamps[-1] == 18_000
 
 
+def test_a_camera_that_has_just_begun_is_not_called_silent():
+    """The node ran for long before: its first image is under way, not too large to arrive."""
+    desk, said = Desk(), []
+    desk.publishers = 0
+    for second in range(20):
+        desk.now = float(second)
+        if second == 10:
+            desk.publishers = 1
+        desk.intake.check()
+        said.append(str(desk.problems.present.get(Source.COLOR, "")))
+    assert "nobody publishes" in said[9] and not any(said[10:15]), said
+    assert "1 publisher(s), but nothing came" in said[17]
+
+
+def test_a_camera_that_comes_back_has_time_for_its_calibration(desk):
+    desk.frame(5000)
+    desk.now, desk.publishers = 10.0, 0
+    desk.intake.check()
+    desk.errors.clear()
+    desk.now, desk.publishers = 20.0, 1
+    desk.intake.on_color(image(20_000))
+    desk.intake.check()
+    assert not [error for error in desk.errors if "CameraInfo" in error], desk.errors
+    desk.now = 20.3
+    desk.intake.on_camera_info(CameraInfo())
+    desk.frame(20_033)
+    assert desk.box.stamps[-1] == 20_033
+
+
 @pytest.mark.parametrize("stamps", [[0] * 8, [5000, 5033, 5066, 5066, 5066, 5100]])
 def test_stamps_that_stand_still_are_said_with_topic_and_remedy(stamps):
     desk = Desk(depth=None)

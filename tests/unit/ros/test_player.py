@@ -66,6 +66,21 @@ def test_a_delay_counts_from_the_next_frame_on():
     assert moved == [0, 1, 93, 94, 126]
 
 
+def test_a_calibration_that_nobody_stamped_moves_no_image():
+    restamp, now = Restamp(1.0, 16 * MS), 10**18
+    for ms in range(0, 330, 33):
+        late = 25 if ms % 2 else 10
+        assert restamp.move((5000 + ms) * MS, now + ms * MS, 0.0) == now + ms * MS
+        assert restamp.move(0, now + (ms + 1) * MS, 0.0, is_image=False) == now + (ms + 1) * MS
+        assert restamp.move((5000 + ms) * MS, now + (ms + late) * MS, 0.0) == now + ms * MS
+
+
+def test_a_jump_after_a_long_delay_is_noticed():
+    messages = [(0, 0), (33, 30_033), (20_066, 30_066)]
+    moved = play(Restamp(1.0, 16 * MS), messages, lambda now: 30.0 if now else 0.0)
+    assert moved == [0, 30_033, 30_066]
+
+
 def test_stamps_of_another_clock_are_moved_to_now_as_well():
     moved = play(Restamp(1.0, 16 * MS), [(5000, 0), (5033, 33), (700_000, 66), (700_033, 99)])
     assert moved == [0, 33, 66, 99]
